@@ -1,0 +1,152 @@
+"""The input vocabulary: one synchronised colour and depth pair with its camera."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_perception.errors import DepthNotAligned, FrameError, InvalidIntrinsics, MalformedImage, StampError
+
+
+class DistortionModel(Enum):
+    """Lens models by their names in `sensor_msgs/CameraInfo` and librealsense."""
+
+    NONE = "none"
+    PLUMB_BOB = "plumb_bob"  # Brown-Conrady: k1 k2 p1 p2 k3
+    INVERSE_BROWN_CONRADY = "inverse_brown_conrady"  # librealsense: the polynomial undistorts
+    RATIONAL_POLYNOMIAL = "rational_polynomial"  # OpenCV: k1 k2 p1 p2 k3 k4 k5 k6
+    EQUIDISTANT = "equidistant"  # Kannala-Brandt fisheye: k1 k2 k3 k4
+
+
+# How many coefficients each model reads; fewer are padded with zeros, more must be zero.
+COEFFICIENTS = {
+    DistortionModel.NONE: 0,
+    DistortionModel.PLUMB_BOB: 5,
+    DistortionModel.INVERSE_BROWN_CONRADY: 5,
+    DistortionModel.RATIONAL_POLYNOMIAL: 8,
+    DistortionModel.EQUIDISTANT: 4,
+}
+
+
+@dataclass(frozen=True)
+class CameraIntrinsics:
+    """A camera's pinhole and lens parameters for images of `width` x `height` pixels.
+
+    Pixel centres have integer coordinates (the centre of the top-left pixel is (0, 0)),
+    as in OpenCV, ROS and librealsense. `distortion` is padded with zeros to the model's length.
+
+    Raises:
+        InvalidIntrinsics: size not positive, focal lengths not positive, any value not finite,
+            or more coefficients than the model has.
+    """
+
+    width: int
+    height: int
+    fx: float  # pixels
+    fy: float  # pixels
+    cx: float  # pixels
+    cy: float  # pixels
+    distortion_model: DistortionModel = DistortionModel.NONE
+    distortion: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise InvalidIntrinsics(
+                f"camera image size is {self.width} x {self.height}: both must be at least 1; "
+                "check the driver's camera_info"
+            )
+        numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
+        if not all(math.isfinite(n) for n in numbers):
+            raise InvalidIntrinsics(
+                f"intrinsics are not finite (fx={self.fx}, fy={self.fy}, cx={self.cx}, cy={self.cy}, "
+                f"distortion={self.distortion}): calibrate the camera or check the driver's camera_info"
+            )
+        if self.fx <= 0 or self.fy <= 0:
+            raise InvalidIntrinsics(
+                f"focal lengths are fx={self.fx}, fy={self.fy}: both must be positive; "
+                "an uncalibrated driver publishes zeros"
+            )
+        object.__setattr__(self, "distortion", self._padded_distortion())
+
+    def _padded_distortion(self) -> tuple[float, ...]:
+        length = COEFFICIENTS[self.distortion_model]
+        given = tuple(float(c) for c in self.distortion)
+        if any(given[length:]):
+            raise InvalidIntrinsics(
+                f"distortion model {self.distortion_model.value} has {length} coefficients, got {given}: "
+                "name the model that these coefficients belong to"
+            )
+        return (given + (0.0,) * length)[:length]
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The 3 x 3 camera matrix K."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+
+Array = TypeVar("Array", bound="NDArray[np.generic]")
+
+
+def _read_only(array: Array) -> Array:
+    view = array[...]
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True, eq=False)  # arrays break ==
+class RgbdFrame:
+    """A synchronised pair in `frame_id` (optical: x right, y down, z forward; REP-103).
+
+    The arrays are kept as read-only views of what was passed, without a copy.
+
+    Raises:
+        MalformedImage: colour is not (H, W, 3) uint8 or depth is not (H, W) float32.
+        DepthNotAligned: depth and colour differ in size.
+        InvalidIntrinsics: the intrinsics are for another image size.
+        StampError: the stamp is negative.
+        FrameError: `frame_id` is empty.
+    """
+
+    rgb: NDArray[np.uint8]  # (H, W, 3), red first
+    depth_m: NDArray[np.float32]  # (H, W), along the optical axis; 0 or NaN: no return (REP-118)
+    intrinsics: CameraIntrinsics  # of the colour camera
+    stamp_ns: int  # of the colour image, nanoseconds
+    frame_id: str
+
+    def __post_init__(self) -> None:
+        rgb, depth = np.asarray(self.rgb), np.asarray(self.depth_m)
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+            raise MalformedImage(f"colour is {rgb.dtype} of shape {rgb.shape}: pass (H, W, 3) uint8 with red first")
+        if depth.ndim != 2 or depth.dtype != np.float32:
+            raise MalformedImage(f"depth is {depth.dtype} of shape {depth.shape}: pass (H, W) float32 in metres")
+        if depth.shape != rgb.shape[:2]:
+            raise DepthNotAligned(
+                f"depth is {depth.shape}, colour {rgb.shape[:2]} (H, W): depth must be registered to colour; "
+                "start realsense2_camera with align_depth.enable:=true and use aligned_depth_to_color"
+            )
+        if (self.intrinsics.height, self.intrinsics.width) != rgb.shape[:2]:
+            raise InvalidIntrinsics(
+                f"intrinsics are for {self.intrinsics.width} x {self.intrinsics.height}, "
+                f"the colour image is {rgb.shape[1]} x {rgb.shape[0]} (W x H): use the colour camera's camera_info"
+            )
+        if self.stamp_ns < 0:
+            raise StampError(f"stamp is {self.stamp_ns} ns: stamps must not be negative; check the driver's clock")
+        if not self.frame_id:
+            raise FrameError("frame_id is empty: set the optical frame's name in the image headers")
+        object.__setattr__(self, "rgb", _read_only(rgb))
+        object.__setattr__(self, "depth_m", _read_only(depth))
+
+    @property
+    def height(self) -> int:
+        """Rows of the images."""
+        return int(self.rgb.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns of the images."""
+        return int(self.rgb.shape[1])
