@@ -89,11 +89,11 @@ class CameraIntrinsics:
         return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
 
 
-Array = TypeVar("Array", bound="NDArray[np.generic]")
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
-def _read_only(array: Array) -> Array:
-    view = array[...]
+def _read_only(array: NDArray[Scalar]) -> NDArray[Scalar]:
+    view: NDArray[Scalar] = array.view()
     view.flags.writeable = False
     return view
 
