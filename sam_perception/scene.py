@@ -27,6 +27,15 @@ class ObjectState(Enum):
         return self in (ObjectState.TRACKED, ObjectState.REACQUIRED)
 
 
+class DepthEvidence(Enum):
+    """What depth shows now at the place where an object was last seen."""
+
+    UNKNOWN = "unknown"  # too little depth there to tell
+    NEARER = "nearer"  # another surface stands in front of the place
+    SAME = "same"  # a surface at the object's last depth
+    EMPTY = "empty"  # one sees past the place, to something farther away
+
+
 @dataclass(frozen=True, eq=False)
 class OrientedBox:
     """A box in the camera's optical frame."""
