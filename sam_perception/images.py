@@ -133,7 +133,8 @@ def intrinsics_from_camera_info(
 ) -> CameraIntrinsics:
     """Intrinsics from the fields of `sensor_msgs/CameraInfo`: the raw image's K and its lens model.
 
-    An empty model name without coefficients (or with zeros only) is an undistorted camera, as simulators publish it.
+    Polynomial models with zeros only, and an empty name without coefficients (as simulators publish it), are
+    cameras without distortion. A fisheye with zeros is not.
 
     Raises:
         InvalidIntrinsics: K not nine numbers, with skew, zero or not finite; unknown lens model; too many coefficients.
@@ -157,12 +158,12 @@ def intrinsics_from_camera_info(
 
 
 def _lens_model(name: str, coefficients: tuple[float, ...]) -> DistortionModel:
-    if not name and not any(coefficients):
-        return DistortionModel.NONE
     try:
-        return DistortionModel(name.lower())
+        model = DistortionModel(name.lower()) if name or any(coefficients) else DistortionModel.NONE
     except ValueError:
         known = ", ".join(model.value for model in DistortionModel)
         raise InvalidIntrinsics(
             f"camera_info has distortion_model {name!r} with coefficients {coefficients}: known are {known}"
         ) from None
+    straight = model is not DistortionModel.EQUIDISTANT and not any(coefficients)
+    return DistortionModel.NONE if straight else model

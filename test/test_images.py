@@ -136,6 +136,9 @@ def test_camera_info_fields_become_intrinsics() -> None:
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (500.0, 501.0, 320.0, 240.0)
     assert camera.distortion == (0.1, 0.2, 0.3, 0.4, 0.0)
     assert intrinsics_from_camera_info(640, 480, np.array(K), [], "").distortion_model is DistortionModel.NONE
+    assert intrinsics_from_camera_info(640, 480, K, [0.0] * 5, "plumb_bob").distortion_model is DistortionModel.NONE
+    fisheye = intrinsics_from_camera_info(640, 480, K, [0.0] * 4, "equidistant")
+    assert fisheye.distortion_model is DistortionModel.EQUIDISTANT
     fourteen = [0.1] * 8 + [0.0] * 6  # OpenCV writes 14 even when thin prism and tilt are off
     assert intrinsics_from_camera_info(640, 480, K, fourteen, "rational_polynomial").distortion == (0.1,) * 8
 

@@ -1,0 +1,1 @@
+"""Where results go without ROS: bags and reports."""
