@@ -1,0 +1,1 @@
+"""Synthetic scenes, training, fine-tuning and evaluation of SAM 2 models."""
