@@ -1,0 +1,133 @@
+"""Results (and, where wanted, the frames themselves) as a rosbag2, without ROS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from sam_perception import messages
+from sam_perception.errors import SinkError
+from sam_perception.frame import RgbdFrame
+from sam_perception.messages import Message
+from sam_perception.scene import Scene
+from sam_perception.sinks.bag_types import BagTypes, full_name, typestore
+
+STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+NODE = "/sam_perception"
+
+INPUTS = {
+    "/camera/camera/color/image_raw": "sensor_msgs/Image",
+    "/camera/camera/aligned_depth_to_color/image_raw": "sensor_msgs/Image",
+    "/camera/camera/color/camera_info": "sensor_msgs/CameraInfo",
+}
+OUTPUTS = {
+    f"{NODE}/objects": "sam_perception/TrackedObjectArray",
+    f"{NODE}/mask": "sensor_msgs/Image",
+    f"{NODE}/overlay": "sensor_msgs/Image",
+    f"{NODE}/object_points": "sensor_msgs/PointCloud2",
+    f"{NODE}/markers": "visualization_msgs/MarkerArray",
+}
+
+
+class BagSink:
+    """Writes a new rosbag2: what the node publishes, on its topics, logged at each frame's own stamp.
+
+    The same scenes give the same bytes: no clock and no machine's name goes into the files.
+
+    Args:
+        path: folder to create; must not exist.
+        storage: "mcap" or "sqlite3".
+        inputs: also write each frame's colour, depth and camera_info, on RealSense's topics.
+        outputs: write the node's outputs.
+
+    Raises:
+        SinkError: the folder exists or cannot be written; a disk that fills up while writing.
+    """
+
+    def __init__(self, path: Path | str, *, storage: str = "mcap", inputs: bool = False, outputs: bool = True) -> None:
+        self.path = Path(path)
+        if storage not in STORAGES:
+            raise SinkError(f"bag storage is {storage!r}: choose one of {', '.join(STORAGES)}")
+        if self.path.exists():
+            raise SinkError(f"{self.path} exists already: remove it or choose another name; bags are not overwritten")
+        self._types = BagTypes()
+        self._topics = {**(INPUTS if inputs else {}), **(OUTPUTS if outputs else {})}
+        self._inputs, self._outputs = inputs, outputs
+        self._writer = Writer(self.path, version=9, storage_plugin=STORAGES[storage])
+        self._connections: dict[str, Connection] = {}
+        self._open = False
+        try:
+            self._writer.open()
+            self._open = True
+            for topic, name in self._topics.items():
+                self._connections[topic] = self._writer.add_connection(topic, full_name(name), typestore=typestore())
+        except Exception as error:
+            self.abort()
+            raise self._failed(error) from error
+
+    def write(self, frame: RgbdFrame, scene: Scene | None = None) -> None:
+        """Write one frame's messages; `scene` is needed unless only inputs are written."""
+        types, stamp_ns = self._types, frame.stamp_ns
+        built: dict[str, Message] = {}
+        if self._inputs:
+            frames = (messages.color_image, messages.depth_image, messages.camera_info)
+            built.update(zip(INPUTS, (build(types, frame) for build in frames), strict=True))
+        if self._outputs:
+            if scene is None:
+                raise SinkError(
+                    f"no scene for the frame at {stamp_ns} ns: pass one, or open the sink with outputs=False"
+                )
+            results = (
+                messages.tracked_object_array(types, scene),
+                messages.id_mask_image(types, scene),
+                messages.overlay_image(types, frame.rgb, scene),
+                messages.object_cloud(types, scene),
+                messages.markers(types, scene),
+            )
+            built.update(zip(OUTPUTS, results, strict=True))
+        for topic, message in built.items():
+            self._write(topic, stamp_ns, message)
+
+    def _write(self, topic: str, stamp_ns: int, message: Any) -> None:
+        raw = self._types.serialize(message, self._topics[topic])
+        try:
+            self._writer.write(self._connections[topic], stamp_ns, raw)
+        except Exception as error:
+            self.abort()
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Write the index and metadata.yaml; without it the bag is not complete. Twice is fine."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            self._writer.close()
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def abort(self) -> None:
+        """Close without an index: what there is can be seen to be incomplete."""
+        if self._open:
+            self._open = False
+            self._writer.abort()
+
+    def __enter__(self) -> BagSink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _failed(self, error: Exception) -> SinkError:
+        return SinkError(
+            f"{self.path} cannot be written ({type(error).__name__}: {error}): check the folder and free space"
+        )
