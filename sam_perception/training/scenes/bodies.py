@@ -38,7 +38,7 @@ def turn(axis: NDArray[np.float64] | tuple[float, float, float], angle_rad: floa
     a = np.asarray(axis, np.float64)
     x, y, z = a / np.linalg.norm(a)
     k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle_rad) * k + (1 - np.cos(angle_rad)) * (k @ k)
+    return np.asarray(np.eye(3) + np.sin(angle_rad) * k + (1 - np.cos(angle_rad)) * (k @ k))
 
 
 def align_z(direction: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -123,9 +123,7 @@ def frustum(pose: Matrix, material: int, low: float = 1.0, high: float = 1.0, is
     return Part(partial(raycast.frustum, low=low, high=high, is_open=is_open), pose, material, _rings(low, high))
 
 
-def ellipsoid(
-    pose: Matrix, material: int, low: float = -1.0, high: float = 1.0, swing: Swing | None = None
-) -> Part:
+def ellipsoid(pose: Matrix, material: int, low: float = -1.0, high: float = 1.0, swing: Swing | None = None) -> Part:
     """An ellipsoid or a shell of it; two materials: outside, inside."""
     hull = _CUBE_HULL * np.array([1, 1, 0]) + np.array([0, 0, 1]) * np.clip(_CUBE_HULL, low, high)
     return Part(partial(raycast.ellipsoid, low=low, high=high), pose, material, hull, swing)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.training.scenes.depth_sensor import DepthSensor, sense
-from sam_perception.training.scenes.photograph import Camera, random_camera
+from sam_perception.training.scenes.photograph import random_camera
 from sam_perception.training.scenes.raycast import FAR
 from sam_perception.training.scenes.render import Renderer, Stage
 from sam_perception.training.scenes.scenarios import random_stage
@@ -18,12 +18,11 @@ MIN_VISIBLE_PX = 40  # objects that never show as many pixels count as clutter
 def random_clip(rng: np.random.Generator, options: SceneOptions) -> Clip:
     """A clip of a random scene. The same generator state and options give the same bytes."""
     stage, count = random_stage(rng, options)
-    camera = random_camera(rng, options.frames, options.height, options.width, options.difficulty)
-    return render_clip(rng, stage, count, camera, options)
+    return render_clip(rng, stage, count, options)
 
 
-def render_clip(rng: np.random.Generator, stage: Stage, count: int, camera: Camera, options: SceneOptions) -> Clip:
-    """The clip that a camera takes of a stage with `count` labelled objects."""
+def render_clip(rng: np.random.Generator, stage: Stage, count: int, options: SceneOptions) -> Clip:
+    """The clip that a random camera takes of a stage with `count` labelled objects."""
     t, h, w = options.frames, options.height, options.width
     rgb, ids = np.empty((t, h, w, 3), np.uint8), np.empty((t, h, w), np.uint8)
     amodal = np.zeros((t, count, h, w), np.bool_) if options.amodal else None
@@ -31,6 +30,8 @@ def render_clip(rng: np.random.Generator, stage: Stage, count: int, camera: Came
     renderer = Renderer(stage, count, options.amodal)
     for k in range(t):
         picture, buffers = renderer.frame(k)
+        if k == 0:
+            camera = random_camera(rng, picture, t, options.difficulty)
         rgb[k] = camera.take(picture, k)
         ids[k] = buffers.instance
         if amodal is not None and buffers.amodal is not None:

@@ -30,7 +30,8 @@ class DepthSensor:
 
     def sigma_m(self, depth_m: Floats) -> Floats:
         """Standard deviation of the depth at these depths."""
-        return np.float32(self.noise_m) * depth_m * depth_m
+        out: Floats = np.float32(self.noise_m) * depth_m * depth_m
+        return out
 
 
 def sense(
@@ -57,7 +58,8 @@ def sense(
     keep = inside & (measured <= sensor.max_m) & ~_half_occluded(disparity)
     keep &= ~_ragged_edges(rng, exact) & ~_unreadable(rng, rgb)
     keep &= rng.random(exact.shape, dtype=np.float32) >= sensor.drop_out
-    return np.where(keep, measured, np.float32(0)).astype(np.float32)
+    out: Floats = np.where(keep, measured, np.float32(0)).astype(np.float32)
+    return out
 
 
 def _half_occluded(disparity: Floats) -> NDArray[np.bool_]:
@@ -76,7 +78,8 @@ def _half_occluded(disparity: Floats) -> NDArray[np.bool_]:
 def _ragged_edges(rng: np.random.Generator, depth: Floats) -> NDArray[np.bool_]:
     spread = cv2.dilate(depth, np.ones((3, 3), np.uint8)) - cv2.erode(depth, np.ones((3, 3), np.uint8))
     edge = spread > np.float32(0.04) * depth
-    return edge & (rng.random(depth.shape, dtype=np.float32) < 0.5)
+    out: NDArray[np.bool_] = edge & (rng.random(depth.shape, dtype=np.float32) < 0.5)
+    return out
 
 
 def _unreadable(rng: np.random.Generator, rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -85,4 +88,5 @@ def _unreadable(rng: np.random.Generator, rgb: NDArray[np.uint8]) -> NDArray[np.
     h, w = value.shape
     coarse = rng.random((max(h // 8, 1), max(w // 8, 1)), dtype=np.float32)
     patches = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC)
-    return ((value < 14) & (patches > 0.45)) | ((value > 252) & (patches > 0.6))
+    out: NDArray[np.bool_] = ((value < 14) & (patches > 0.45)) | ((value > 252) & (patches > 0.6))
+    return out

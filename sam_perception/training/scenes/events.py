@@ -112,7 +112,10 @@ def _arm(rng: np.random.Generator, kit: Materials, mover: Mover, view: View, d: 
     tone = kit.add(patterns.surface(rng, kit.texture_px // 2, 0.15), 0.2, gloss=float(rng.choice([0, 0.4])))
     sleeve = kit.add(patterns.surface(rng, kit.texture_px // 2, 0.4), 0.3)
     r = _extent_m(mover, 0) * rng.uniform(0.2, 0.45)
-    parts = [bodies.rod((0, 0, r * 3), (0, 0, r * 9), r, tone), bodies.rod((0, 0, r * 8), (0, 0, r * 40), r * 1.4, sleeve)]
+    parts = [
+        bodies.rod((0, 0, r * 3), (0, 0, r * 9), r, tone),
+        bodies.rod((0, 0, r * 8), (0, 0, r * 40), r * 1.4, sleeve),
+    ]
     for k in range(int(rng.integers(2, 5))):
         spread = (k - 1) * r * rng.uniform(0.7, 1.1)
         knuckle = np.array([spread, rng.normal(0, 0.2) * r, r * 1.8])

@@ -11,6 +11,7 @@ from sam_perception.training.scenes import bodies, patterns, things
 from sam_perception.training.scenes.bodies import Body, affine, turn
 from sam_perception.training.scenes.materials import Materials
 
+_LIFT_M = 0.0004  # surfaces that coincide would flicker
 _LYING = frozenset({"can", "bottle", "mug", "carton"})
 
 
@@ -54,6 +55,7 @@ def stand(body: Body, x: float, y: float, z: float, yaw_rad: float, lying: bool 
     if lying:
         rest = affine((0, 0, b), turn((1, 0, 0), np.pi / 2)) @ affine((0, 0, -c))
         half = np.array([a, c, b])
+    z += _LIFT_M
     pose = affine((x, y, z), turn((0, 0, 1), yaw_rad)) @ rest
     if tilt_rad:
         edge = affine((0, float(half[1]), 0))
@@ -114,6 +116,18 @@ def _beside(rng: np.random.Generator, body: Body, other: Placed, yaw: float, lyi
     return stand(body, x, y, 0.0, yaw, lying)
 
 
+def _muted(rng: np.random.Generator, picture: patterns.Picture) -> patterns.Picture:
+    """Walls and furniture are mostly paler and greyer than the things people buy."""
+    if rng.random() < 0.25:
+        return picture
+    grey = picture.mean(axis=2, keepdims=True)
+    calm = grey + (picture - grey) * rng.uniform(0.1, 0.7)
+    calm = calm.mean() + (calm - calm.mean()) * rng.uniform(0.3, 1.0)
+    pale = rng.uniform(0, 0.6) * (rng.random() < 0.6)
+    out: patterns.Picture = np.clip(calm + (235 - calm) * pale, 0, 255).astype(np.uint8)
+    return out
+
+
 def table(rng: np.random.Generator, kit: Materials, d: float) -> tuple[Body, int]:
     """A table top with its upper side at z = 0, and that side's material."""
     size = 512 if kit.texture_px <= 128 else 1024
@@ -126,7 +140,7 @@ def table(rng: np.random.Generator, kit: Materials, d: float) -> tuple[Body, int
     else:
         picture = patterns.surface(rng, size, 0.8 * d)
     gloss = float(rng.choice([0, 0, 0.25]))
-    top = kit.add(picture, 2 * max(half_x, half_y), gloss=gloss)
+    top = kit.add(_muted(rng, picture), 2 * max(half_x, half_y), gloss=gloss)
     sheet = bodies.plate(affine((0, 0, 0), None, (half_x, half_y, 1)), top)
     parts = [sheet]
     if half_x < 1.3 and rng.random() < 0.6:
@@ -143,14 +157,14 @@ def room(rng: np.random.Generator, kit: Materials, d: float, floor_m: float) -> 
     """A floor and four walls around the origin."""
     size = 256
     parts = []
-    floor = kit.add(patterns.surface(rng, size, 0.6 * d), 2.0)
+    floor = kit.add(_muted(rng, patterns.surface(rng, size, 0.6 * d)), 2.0)
     reach = rng.uniform(2.2, 5.0)
     parts.append(bodies.plate(affine((0, 0, floor_m), None, (reach, reach, 1)), floor, repeat=float(reach)))
     shared = patterns.leaves(rng, size) if rng.random() < 0.35 * d else patterns.surface(rng, size, 0.15)
     for k in range(4):
         own = rng.random() < 0.45 * d
         picture = patterns.leaves(rng, size) if own else shared
-        wall = kit.add(picture, 3.0)
+        wall = kit.add(_muted(rng, picture), 3.0)
         facing = turn((0, 0, 1), k * np.pi / 2) @ turn((1, 0, 0), np.pi / 2)
         offset = turn((0, 0, 1), k * np.pi / 2) @ np.array([0, reach, floor_m + 1.5])
         parts.append(bodies.plate(affine(tuple(offset), facing, (reach, 1.5, 1)), wall, repeat=max(1.0, reach / 2)))
@@ -158,6 +172,18 @@ def room(rng: np.random.Generator, kit: Materials, d: float, floor_m: float) -> 
         bodies.plate(affine((0, 0, floor_m + 3), None, (reach, reach, 1)), kit.add(patterns.flat(rng, 16), 3.0))
     )
     return Body(tuple(parts), (reach, reach, 1.5), False, "room")
+
+
+def furniture(rng: np.random.Generator, kit: Materials, azimuth_rad: float, floor_m: float) -> list[Placed]:
+    """Cupboards, shelves and crates behind the table, as seen by a camera at `azimuth_rad`."""
+    out = []
+    for _ in range(int(rng.integers(0, 5))):
+        x, y, z = rng.uniform(0.15, 0.9, 3)
+        body = things.carton(rng, kit, (float(x), float(y), float(z)))
+        angle = azimuth_rad + np.pi + rng.normal(0, 0.6)
+        away = rng.uniform(1.3, 2.2)
+        out.append(stand(body, np.cos(angle) * away, np.sin(angle) * away, floor_m, rng.uniform(0, 6.28)))
+    return out
 
 
 def backdrop(rng: np.random.Generator, kit: Materials, d: float, reach_m: float) -> Body:

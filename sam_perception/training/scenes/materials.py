@@ -27,7 +27,7 @@ class Atlas:
     size: Floats  # (M * LEVELS,) pixels
     texels_per_m: Floats  # (M,) at full size
     gloss: Floats  # (M,) strength of the highlight
-    tint: Floats  # (M, 3) factor on the texture's colour
+    tint: Floats  # (M,) factor on the texture's brightness
 
     def rows(self) -> int:
         """Number of materials."""
@@ -43,7 +43,7 @@ class Materials:
         self._picture_of: list[int] = []
         self._texels_per_m: list[float] = []
         self._gloss: list[float] = []
-        self._tint: list[tuple[float, float, float]] = []
+        self._tint: list[float] = []
 
     def __len__(self) -> int:
         return len(self._picture_of)
@@ -59,7 +59,7 @@ class Materials:
         size_m: float,
         *,
         gloss: float = 0.0,
-        tint: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        tint: float = 1.0,
     ) -> int:
         """A material: a texture spread over a face of about `size_m`; returns its number."""
         number = picture if isinstance(picture, int) else self.add_picture(picture)

@@ -44,13 +44,13 @@ def moved(pose: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
 
 def away_and_back(rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
     """(T,) 0 at home, 1 fully away for a few frames somewhere in the clip, with smooth ways between."""
-    gone = int(min(rng.integers(2, 9), max(frames - 3, 1)))
+    gone = min(int(rng.integers(2, 9)), max(frames - 3, 1))
     start = int(rng.integers(1, max(frames - gone, 2)))
     leave, back = rng.uniform(0.8, 3.5, 2)
     i = np.arange(frames, dtype=np.float64)
     outside = np.maximum((start - i) / leave, (i - (start + gone - 1)) / back)
     s = np.clip(1 - outside, 0, 1)
-    return s * s * (3 - 2 * s)
+    return np.asarray(s * s * (3 - 2 * s))
 
 
 def look_at(eye: NDArray[np.float64], target: NDArray[np.float64], roll_rad: float) -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ def color(rng: np.random.Generator) -> Floats:
         hsv = (hue, rng.uniform(0.15, 0.5), rng.uniform(0.5, 0.95))
     else:
         hsv = (rng.uniform(0.02, 0.13), rng.uniform(0.2, 0.7), rng.uniform(0.2, 0.9))
-    return np.asarray(colorsys.hsv_to_rgb(*hsv), np.float32) * np.float32(255)
+    return np.array([255 * c for c in colorsys.hsv_to_rgb(*hsv)], np.float32)
 
 
 def near_color(rng: np.random.Generator, base: Floats, spread: float) -> Floats:
@@ -45,13 +45,14 @@ def fractal(rng: np.random.Generator, size: int, beta: float, channels: int = 1)
     """(S, S) or (S, S, C) noise with amplitude falling as 1/f**beta, mean 0, standard deviation 1."""
     out = np.zeros((size, size, channels), np.float32)
     cells = 2
-    while cells <= size:
-        grid = rng.standard_normal((cells, cells, channels), dtype=np.float32) * np.float32(cells ** -(beta - 0.0))
+    while cells <= min(size, 256):  # finer detail would not survive the lens
+        grid = rng.standard_normal((cells, cells, channels), dtype=np.float32) * np.float32(cells**-beta)
         layer = grid if cells == size else cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
         out += layer.reshape(out.shape)
         cells *= 2
-    out -= out.mean(axis=(0, 1))
-    out /= out.std(axis=(0, 1)) + np.float32(1e-6)
+    sample = out[:: max(size // 32, 1), :: max(size // 32, 1)].reshape(-1, channels)
+    out -= sample.mean(axis=0)
+    out /= sample.std(axis=0) + np.float32(1e-6)
     return out[..., 0] if channels == 1 else out
 
 
@@ -71,9 +72,10 @@ def flat(rng: np.random.Generator, size: int) -> Picture:
     """One colour, perhaps with faint mottling."""
     base = color(rng)
     if rng.random() < 0.4:
-        return np.broadcast_to(base.astype(np.uint8), (size, size, 3)).copy()
+        return np.full((size, size, 3), base, np.uint8)
     noise = fractal(rng, size, rng.uniform(0.3, 1.2)) * np.float32(rng.uniform(1, 7))
-    return np.clip(base + noise[..., None], 0, 255).astype(np.uint8)
+    out: Picture = np.clip(base + noise[..., None], 0, 255).astype(np.uint8)
+    return out
 
 
 def gradient(rng: np.random.Generator, size: int) -> Picture:
@@ -143,10 +145,11 @@ def wood(rng: np.random.Generator, size: int) -> Picture:
 
 def clouds(rng: np.random.Generator, size: int) -> Picture:
     """Coloured 1/f noise, as in blurred photographs."""
-    shared = fractal(rng, size, rng.uniform(0.9, 1.5))
-    tint = fractal(rng, size, rng.uniform(0.9, 1.5), 3)
-    base = color(rng)
-    return np.clip(base + shared[..., None] * np.float32(rng.uniform(15, 50)) + tint * 18, 0, 255).astype(np.uint8)
+    half = max(size // 2, 2)
+    shared = fractal(rng, half, rng.uniform(0.9, 1.5))
+    tint = fractal(rng, half, rng.uniform(0.9, 1.5), 3)
+    picture = color(rng) + shared[..., None] * np.float32(rng.uniform(15, 50)) + tint * 18
+    return cv2.resize(np.clip(picture, 0, 255).astype(np.uint8), (size, size))  # type: ignore[no-any-return]
 
 
 def leaves(rng: np.random.Generator, size: int) -> Picture:

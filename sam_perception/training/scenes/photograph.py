@@ -43,20 +43,20 @@ class Camera:
             picture = cv2.add(picture, self.noise[y : y + h, x : x + w], dtype=cv2.CV_8U)
         if self.jpeg:
             _, coded = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, self.jpeg))
-            picture = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+            return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
         return picture
 
 
-def _curves(rng: np.random.Generator, frames: int, d: float) -> NDArray[np.uint8]:
+def _curves(rng: np.random.Generator, frames: int, d: float, exposure: float) -> NDArray[np.uint8]:
     x = np.linspace(0, 1, 256)
     white = np.exp(rng.normal(0, 0.1 * d, 3))
-    gamma, gain = np.exp(rng.normal(0, 0.2 * d)), np.exp(rng.normal(0.05, 0.22 * d))
+    gamma = np.exp(rng.normal(0, 0.2 * d))
     lift = max(rng.normal(0, 0.05), 0) * d
     contrast = 1 - rng.uniform(0, 0.45) * d * (rng.random() < 0.3)
     drift = np.cumsum(rng.normal(0, 0.02 * d * (rng.random() < 0.4), frames))
     out = np.empty((frames, 1, 256, 3), np.uint8)
     for t in range(frames):
-        level = x[:, None] ** gamma * gain * np.exp(drift[t]) * white
+        level = (x[:, None] * exposure) ** gamma * np.exp(drift[t]) * white
         level = np.where(level > 0.8, 0.8 + 0.2 * np.tanh((level - 0.8) / 0.2), level)  # soft clipping
         level = lift + (1 - lift) * (0.5 + (level - 0.5) * contrast)
         out[t, 0] = np.clip(level * 255, 0, 255)
@@ -70,7 +70,7 @@ def _shading(rng: np.random.Generator, height: int, width: int, d: float) -> Flo
     if rng.random() < 0.5 * d:
         soft = cv2.resize(fractal(rng, 16, 1.2), (width, height), interpolation=cv2.INTER_CUBIC)
         out *= 1 + np.float32(rng.uniform(0, 0.12)) * soft
-    return np.clip(out, 0.1, 2)[..., None]
+    return np.asarray(np.clip(out, 0.1, 2)[..., None])
 
 
 def _streak(rng: np.random.Generator, length: float) -> Floats | None:
@@ -80,28 +80,33 @@ def _streak(rng: np.random.Generator, length: float) -> Floats | None:
     kernel = np.zeros((size, size), np.float32)
     angle, c = rng.uniform(0, np.pi), size // 2
     step = np.array([np.cos(angle), np.sin(angle)]) * length / 2
-    a, b = (tuple(int(round(v)) for v in c + s * step) for s in (-1, 1))
+    a, b = (tuple(round(float(v)) for v in c + s * step) for s in (-1, 1))
     cv2.line(kernel, a, b, 1.0)
-    return kernel / kernel.sum()
+    kernel /= kernel.sum()
+    return kernel
 
 
-def random_camera(rng: np.random.Generator, frames: int, height: int, width: int, d: float) -> Camera:
-    """Effects for a clip; `d` from 0 (nearly ideal) to 1."""
+def random_camera(rng: np.random.Generator, first: Picture, frames: int, d: float) -> Camera:
+    """Effects for a clip, exposed for its first picture; `d` from 0 (nearly ideal) to 1."""
+    height, width = first.shape[:2]
+    wanted = 255 * np.clip(rng.normal(0.46, 0.06 + 0.08 * d), 0.15, 0.8)
+    # Cameras expose for the picture's mean, and not without limit.
+    exposure = float(np.clip(wanted / max(float(first.mean()), 1.0), 0.55, 2.6))
     scale = width / 256
     noise = None
     pad = 24
     if rng.random() < 0.85 * d:
-        sigma, chroma = rng.exponential(3.0), rng.uniform(0.2, 1)
+        sigma, chroma = rng.exponential(2.2), rng.uniform(0.2, 1)
         luma = rng.standard_normal((height + pad, width + pad, 1), dtype=np.float32)
         color = rng.standard_normal((height + pad, width + pad, 3), dtype=np.float32)
-        noise = ((luma + np.float32(chroma) * color) * np.float32(min(sigma, 14))).astype(np.float32)
+        noise = ((luma + np.float32(chroma) * color) * np.float32(min(sigma, 10))).astype(np.float32)
         if rng.random() < 0.4:
             noise = cv2.GaussianBlur(noise, (0, 0), float(rng.uniform(0.4, 1.0))) * np.float32(1.6)
-    blur = (rng.uniform(0.35, 0.75) if rng.random() < 0.65 else rng.uniform(0.5, 1.7)) * scale
+    blur = (rng.uniform(0.42, 0.75) if rng.random() < 0.65 else rng.uniform(0.5, 1.4)) * scale
     shaken = rng.random() < 0.25 * d
     streaks = tuple(_streak(rng, rng.exponential(4.0) * scale) if shaken else None for _ in range(frames))
     return Camera(
-        _curves(rng, frames, d),
+        _curves(rng, frames, d, exposure),
         _shading(rng, height, width, d) if rng.random() < 0.6 * d else None,
         noise,
         rng.integers(0, pad, (frames, 2)),

@@ -71,7 +71,8 @@ def box(o: Floats, d: Floats) -> Hit:
 def frustum(o: Floats, d: Floats, low: float, high: float, is_open: bool) -> Hit:
     """A round body along z, of radius `low` at z = -1 and `high` at z = 1.
 
-    Faces: 0 outside, 1 top, 2 bottom, 3 inside (seen when `is_open`, which leaves out the top).
+    Faces: 0 outside, 1 top, 2 bottom, 3 inside. `is_open` leaves out the top, so that the inside
+    shows, and raises the bottom by the thickness of a cup's.
     """
     mean, slope = np.float32((high + low) / 2), np.float32((high - low) / 2)
     d = _safe(d)
@@ -87,7 +88,7 @@ def frustum(o: Floats, d: Floats, low: float, high: float, is_open: bool) -> Hit
         z = o[2] + t * d[2]
         sides.append(_valid(t, (disc > 0) & (np.abs(z) <= 1) & (mean + slope * z >= 0)))
     caps = []
-    for level, radius in ((1.0, high), (-1.0, low)):
+    for level, radius in ((1.0, high), (-0.93 if is_open else -1.0, low)):
         t = (np.float32(level) - o[2]) / d[2]
         x, y = o[0] + t * d[0], o[1] + t * d[1]
         caps.append(_valid(t, x * x + y * y <= np.float32(radius * radius)))

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.frame import CameraIntrinsics
-from sam_perception.training.scenes import raycast
 from sam_perception.training.scenes.bodies import Body, Matrix, Part
 from sam_perception.training.scenes.materials import LEVELS, Atlas
+from sam_perception.training.scenes.occlusion import crevices, ground_shadow
 from sam_perception.training.scenes.raycast import FAR, Floats
 from sam_perception.training.scenes.values import pixel_rays
 
@@ -168,7 +168,7 @@ class Renderer:
             facing *= self._shadow(t, buffers, poses)
         up = normal[2] * np.float32(0.5) + np.float32(0.5)
         if light.crevice > 0:
-            crevice = _crevices(buffers.depth, light.crevice)
+            crevice = crevices(buffers.depth, light.crevice)
             up *= crevice
             facing *= crevice
         towards_camera = -stage.world_from_camera[t][:3, 2]
@@ -177,12 +177,15 @@ class Renderer:
         shine = np.maximum(normal[0] * halfway[0] + normal[1] * halfway[1] + normal[2] * halfway[2], 0)
         for _ in range(5):  # to the 32nd power
             shine *= shine
-        shine *= atlas.gloss[buffers.material] * np.float32(200)
+        shine *= atlas.gloss.take(buffers.material) * np.float32(200)
+        tint = atlas.tint.take(buffers.material)
+        facing *= tint
+        up *= tint
         picture = np.empty(albedo.shape, np.float32)
         for c in range(3):
             strength = facing * light.lamp[c]
             strength += up * (light.sky[c] - light.shade[c])
-            strength += light.shade[c]
+            strength += tint * light.shade[c]
             picture[..., c] = albedo[..., c] * strength + shine
         return cv2.convertScaleAbs(picture)  # type: ignore[no-any-return]  # clips and rounds
 
@@ -192,39 +195,25 @@ class Renderer:
         material = buffers.material
         forward = stage.world_from_camera[t][:3, 2].astype(np.float32)
         slant = np.abs(normal[0] * forward[0] + normal[1] * forward[1] + normal[2] * forward[2])
-        footprint = buffers.depth * atlas.texels_per_m[material] / np.float32(min(stage.camera.fx, stage.camera.fy))
+        footprint = (
+            buffers.depth * atlas.texels_per_m.take(material) / np.float32(min(stage.camera.fx, stage.camera.fy))
+        )
         footprint /= np.sqrt(np.maximum(slant, np.float32(0.15)))
         level = np.log2(np.maximum(footprint, 1)).astype(np.intp)
         index = material.astype(np.intp) * LEVELS + np.minimum(level, LEVELS - 1)
-        size = atlas.size[index]
+        size = atlas.size.take(index)
         half = np.float32(0.5)
-        x = atlas.left[index] + np.clip(buffers.u, 0, 1) * size - half
-        y = atlas.top[index] + np.clip(buffers.v, 0, 1) * size - half
-        albedo = cv2.remap(atlas.picture, x, y, cv2.INTER_LINEAR)
-        return albedo * atlas.tint[material] if (atlas.tint != 1).any() else albedo
+        x = atlas.left.take(index) + np.clip(buffers.u, 0, 1) * size - half
+        y = atlas.top.take(index) + np.clip(buffers.v, 0, 1) * size - half
+        return cv2.remap(atlas.picture, x, y, cv2.INTER_LINEAR)  # type: ignore[no-any-return]
 
     def _shadow(self, t: int, buffers: Buffers, poses: NDArray[np.float64]) -> Floats:
-        """(H, W) share of the lamp's light that reaches the ground; 1 off the ground."""
-        stage, camera, light = self._stage, self._stage.camera, self._stage.light
-        corners = np.einsum("pij,pkj->pki", poses[:, :3, :3], self._hulls) + poses[:, None, :3, 3]
-        drop = corners[..., 2:3].clip(0) / max(light.towards[2], 0.2)
-        on_ground = corners - drop * light.towards
+        stage, light = self._stage, self._stage.light
+        solid = np.array([actor.body.kind != "room" for _, actor in self._cast])
+        corners = np.einsum("pij,pkj->pki", poses[solid, :3, :3], self._hulls[solid]) + poses[solid, None, :3, 3]
         camera_from_world = np.linalg.inv(stage.world_from_camera[t])
-        seen = on_ground @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-        lit = np.full(buffers.depth.shape, 255, np.uint8)
-        dark = round(255 * (1 - light.shadow))
-        for k, (part, _) in enumerate(self._cast):
-            z = seen[k, :, 2]
-            if part.material in stage.grounds or z.min() < 0.05 or corners[k, :, 2].max() < 0.002:
-                continue
-            x = seen[k, :, 0] / z * camera.fx + camera.cx
-            y = seen[k, :, 1] / z * camera.fy + camera.cy
-            points = np.stack([x, y], axis=1).clip(-9999, 9999).astype(np.int32)
-            cv2.fillConvexPoly(lit, cv2.convexHull(points), dark)
-        sigma = light.shadow_blur * camera.width
-        if sigma > 0.3:
-            lit = cv2.GaussianBlur(lit, (0, 0), sigma)
-        share = lit.astype(np.float32) * np.float32(1 / 255)
+        blur_px = light.shadow_blur * stage.camera.width
+        share = ground_shadow(stage.camera, camera_from_world, corners, light.towards, light.shadow, blur_px)
         share[~np.isin(buffers.material, list(stage.grounds))] = 1
         return share
 
@@ -233,11 +222,3 @@ def _mirrored(x: Floats) -> Floats:
     """Runs from 0 to 1 and back, so that a texture continues without a seam."""
     x = x % np.float32(2)
     return np.minimum(x, 2 - x)
-
-
-def _crevices(depth: Floats, strength: float) -> Floats:
-    """(H, W) factor below 1 where something nearer is close by (depth unsharp masking, Luft 2006)."""
-    size = max(depth.shape[1] // 40, 1) * 2 + 1
-    near = np.minimum(depth, np.float32(20))
-    behind = near - cv2.blur(near, (size, size))
-    return 1 - np.float32(strength) * np.clip(behind / (near * np.float32(0.06)), 0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,9 +51,8 @@ def random_intrinsics(rng: np.random.Generator, options: SceneOptions) -> Camera
     focal = rng.uniform(0.7, 1.35)
     # Networks see pictures resized to a square, so pixels are seldom square there.
     stretch = rng.choice([1.0, 4 / 3, 16 / 9], p=[0.35, 0.5, 0.15]) if w == h else 1.0
-    return CameraIntrinsics(
-        w, h, focal * w, focal * w * stretch, (w - 1) / 2 + rng.normal(0, 0.01) * w, (h - 1) / 2 + rng.normal(0, 0.01) * h
-    )
+    cx, cy = (w - 1) / 2 + rng.normal(0, 0.01) * w, (h - 1) / 2 + rng.normal(0, 0.01) * h
+    return CameraIntrinsics(w, h, float(focal * w), float(focal * w * stretch), float(cx), float(cy))
 
 
 def random_light(rng: np.random.Generator, d: float) -> Light:
@@ -69,7 +69,7 @@ def random_light(rng: np.random.Generator, d: float) -> Light:
         np.full(3, around * rng.uniform(0.35, 0.8), np.float32),
         float(rng.uniform(0.2, 0.95)) if rng.random() < 0.3 + 0.5 * d else 0.0,
         float(rng.choice([0.002, 0.008, 0.02, 0.04])),
-        float(rng.uniform(0.0, 0.75)),
+        float(rng.uniform(0.0, 0.55)),
     )
 
 
@@ -83,9 +83,10 @@ def table_stage(rng: np.random.Generator, options: SceneOptions, kit: Materials)
     d, camera = options.difficulty, random_intrinsics(rng, options)
     count = int(rng.integers(1, 3 + round(d * (options.max_objects + 3))))
     distance = rng.uniform(0.45, 1.3)
-    spread = distance * rng.uniform(0.18, 0.42) / (camera.fx / camera.width)
+    piled = rng.random() < 0.45  # as on a crowded desk; else loosely
+    spread = distance * (rng.uniform(0.1, 0.25) if piled else rng.uniform(0.2, 0.42)) / (camera.fx / camera.width)
     table, top = layout.table(rng, kit, d)
-    placed = layout.arrange(rng, layout.gather(rng, kit, count, things.HOUSEHOLD), spread, 0.3 + 0.7 * d)
+    placed = layout.arrange(rng, layout.gather(rng, kit, count, things.HOUSEHOLD), spread, d if piled else 0.5 * d)
     elevation, azimuth = np.deg2rad(rng.uniform(18, 75)), rng.uniform(0, 2 * np.pi)
     direction = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
     target = np.append(rng.normal(0, spread * 0.3, 2), 0.05)
@@ -95,6 +96,8 @@ def table_stage(rng: np.random.Generator, options: SceneOptions, kit: Materials)
     movers = [Mover(table, still @ table_pose, False)]
     if d > 0.1:
         movers.append(Mover(layout.room(rng, kit, d, -0.75), still @ affine(rotation=turn((0, 0, 1), azimuth)), False))
+        for p in layout.furniture(rng, kit, azimuth, -0.75):
+            movers.append(Mover(dataclasses.replace(p.body, kind="room"), still @ p.world_from_body, False))
     moving = rng.random() < 0.7
     for p in placed:
         movers.append(_on_table(rng, p, view, d, distance / camera.fx * camera.width, moving))
@@ -142,7 +145,7 @@ def flying_stage(rng: np.random.Generator, options: SceneOptions, kit: Materials
     """Things of any size and pose before a backdrop, at several depths, each on its own way."""
     d, camera = options.difficulty, random_intrinsics(rng, options)
     eye = np.array([0.0, 0.0, 1.5])
-    view = _view(rng, options, camera, eye, eye + [2.0, 0, 0])
+    view = _view(rng, options, camera, eye, eye + np.array([2.0, 0, 0]))
     far = rng.uniform(2.5, 5.0)
     still = np.tile(affine((far, 0, 1.5)), (options.frames, 1, 1))
     movers = [Mover(layout.backdrop(rng, kit, d, far * 1.6), still, False)]
@@ -195,7 +198,7 @@ def _pole(rng: np.random.Generator, kit: Materials, view: View) -> Mover:
 def random_stage(rng: np.random.Generator, options: SceneOptions) -> tuple[Stage, int]:
     """A stage and the number of its labelled objects (instances 1 to N)."""
     kit = Materials(128 if options.width <= 384 else 256)
-    on_table = rng.random() < (0.62 if options.difficulty > 0.1 else 0.5)
+    on_table = rng.random() < (0.7 if options.difficulty > 0.1 else 0.5)
     make = table_stage if on_table else flying_stage
     movers, view, grounds = make(rng, options, kit)
     light = random_light(rng, options.difficulty)

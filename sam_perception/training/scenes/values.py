@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ class Clip:
 
     def frame_slice(self, frames: slice) -> Clip:
         """The same clip, only these frames; objects keep their ids."""
-        arrays = {
+        arrays: dict[str, Any] = {
             f.name: value[frames]
             for f in dataclasses.fields(self)
             if isinstance(value := getattr(self, f.name), np.ndarray)
