@@ -94,7 +94,10 @@ class GeometryConfig(Validated):
     )
     remove_outliers: bool = setting(True, "drop points far from the object's own surface")
     outlier_sigmas: float = setting(
-        3.0, "points farther from their neighbours than this many standard deviations are dropped", low=0.5, high=20.0
+        3.0,
+        "separate surfaces farther from the object than this many standard deviations of its depth are dropped",
+        low=0.5,
+        high=20.0,
     )
     depth_noise_m: float = setting(
         0.0015, "standard deviation of depth at 1 m; grows with the square of the distance", low=0.0, high=1.0

@@ -18,7 +18,7 @@ class DistortionModel(Enum):
 
     NONE = "none"
     PLUMB_BOB = "plumb_bob"  # Brown-Conrady: k1 k2 p1 p2 k3
-    INVERSE_BROWN_CONRADY = "inverse_brown_conrady"  # librealsense: the polynomial undistorts
+    INVERSE_BROWN_CONRADY = "inverse_brown_conrady"  # librealsense's own: k1 k2 p1 p2 k3, see geometry.distortion
     RATIONAL_POLYNOMIAL = "rational_polynomial"  # OpenCV: k1 k2 p1 p2 k3 k4 k5 k6
     EQUIDISTANT = "equidistant"  # Kannala-Brandt fisheye: k1 k2 k3 k4
 

@@ -1,0 +1,36 @@
+"""Cameras, depth and clouds, in vectorised numpy: pixels to points and what the points say.
+
+Everything is in the camera's optical frame (REP-103), in metres.
+"""
+
+from __future__ import annotations
+
+from sam_perception.geometry.box import oriented_box
+from sam_perception.geometry.camera import deproject, deproject_mask, project, ray_grid
+from sam_perception.geometry.depth import (
+    depth_evidence,
+    depth_from_millimetres,
+    depth_sigma_m,
+    depth_valid,
+    flying_pixels,
+)
+from sam_perception.geometry.lift import lift
+from sam_perception.geometry.surfaces import connected_surfaces, own_surface
+from sam_perception.geometry.uncertainty import centroid_covariance
+
+__all__ = [
+    "centroid_covariance",
+    "connected_surfaces",
+    "deproject",
+    "deproject_mask",
+    "depth_evidence",
+    "depth_from_millimetres",
+    "depth_sigma_m",
+    "depth_valid",
+    "flying_pixels",
+    "lift",
+    "oriented_box",
+    "own_surface",
+    "project",
+    "ray_grid",
+]

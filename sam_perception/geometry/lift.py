@@ -1,0 +1,75 @@
+"""From a mask to what depth says about it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_perception.config import GeometryConfig
+from sam_perception.frame import RgbdFrame
+from sam_perception.geometry.box import oriented_box
+from sam_perception.geometry.camera import bounding_window, check_size, deproject_window, ray_grid
+from sam_perception.geometry.depth import depth_valid, flying_pixels
+from sam_perception.geometry.surfaces import own_surface
+from sam_perception.geometry.uncertainty import centroid_covariance
+from sam_perception.scene import Lifted
+
+_MARGIN_PX = 2  # flying pixels are judged by two pixels on each side
+
+
+def lift(frame: RgbdFrame, mask: NDArray[np.bool_], settings: GeometryConfig) -> Lifted:
+    """Points, centroid, covariance and box of the pixels in `mask` (H, W), in `frame.frame_id`, metres.
+
+    A pixel is usable if its depth is valid, it is not flying (`flying_pixels`) and it lies on the
+    object's own surface (`own_surface`); `valid_depth_share` counts usable pixels. The
+    centroid is the mean of the usable points: of the visible surface, not of the body. With fewer
+    than `min_points` there is no centroid, covariance or box.
+
+    Raises:
+        MalformedImage: the mask is not of the image's size.
+    """
+    camera = frame.intrinsics
+    check_size(camera, mask, "mask")
+    window = bounding_window(mask, _MARGIN_PX)
+    inside, depth_m = mask[window], frame.depth_m[window]
+    area = int(np.count_nonzero(inside))
+    if area == 0:
+        return Lifted()
+    rays = ray_grid(camera)[:, window[0], window[1]]
+    usable = _usable(depth_m, inside & np.isfinite(rays[0]), settings)
+    indices = np.flatnonzero(usable)
+    points = deproject_window(depth_m, rays, indices)
+    colors = frame.rgb[window].reshape(-1, 3)[indices]
+    share = len(points) / area
+    if len(points) < settings.min_points:
+        return Lifted(points, colors, valid_depth_share=share)
+    centroid = points.mean(axis=0, dtype=np.float64)
+    offset = _missing_offset(rays, inside & ~usable, centroid)
+    return Lifted(
+        points=points,
+        colors=colors,
+        centroid=centroid,
+        covariance=centroid_covariance(points, centroid, 1.0 - share, offset, settings),
+        box=oriented_box(points),
+        valid_depth_share=share,
+    )
+
+
+def _usable(depth_m: NDArray[np.float32], inside: NDArray[np.bool_], settings: GeometryConfig) -> NDArray[np.bool_]:
+    usable = inside & depth_valid(depth_m, settings)
+    if settings.remove_flying_pixels:
+        usable &= ~flying_pixels(depth_m, settings)
+    if settings.remove_outliers:
+        usable = own_surface(depth_m, usable, settings)
+    return usable
+
+
+def _missing_offset(
+    rays: NDArray[np.float32], missing: NDArray[np.bool_], centroid: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """From the centroid to the mean of the missing pixels' rays at the centroid's depth, (3,) metres."""
+    across = rays[:, missing & np.isfinite(rays[0])]
+    if across.shape[1] == 0:
+        return np.zeros(3)
+    x, y = across.mean(axis=1, dtype=np.float64)
+    return np.array([x, y, 1.0]) * float(centroid[2]) - centroid
