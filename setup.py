@@ -2,8 +2,7 @@
 
 `pip install --no-build-isolation .` needs ROS 2 in the environment (requirements/ros-jazzy.txt).
 It runs the same CMakeLists.txt and lays what CMake installs under the environment's prefix.
-`-e --config-settings editable_mode=compat` does so for the messages alone and leaves the
-modules written by hand in the working tree.
+With `-e` it does so for the messages alone and leaves the modules written by hand in the working tree.
 """
 
 import os

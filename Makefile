@@ -1,0 +1,38 @@
+# The commands that the README gives and .ci/run calls. ARGS goes to the command behind the target:
+#   make test ARGS="-k geometry"     make demo ARGS="--data DIR"
+SHELL := /bin/bash
+RUN := . scripts/environment.sh &&
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint bench clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## everything that the others need, in .venv (they call it themselves)
+	@scripts/setup.sh
+
+demo: setup ## the whole chain over ROS 2 on a rendered scene; report in demo_output/
+	@$(RUN) sam-perception demo $(ARGS)
+
+test: setup ## the tests, but for the slow ones
+	@$(RUN) python -m pytest $(ARGS)
+
+test-slow: setup ## the slow tests alone: long runs, large models
+	@$(RUN) python -m pytest -m slow $(ARGS)
+
+lint: setup ## ruff and mypy --strict
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy --strict
+
+bench: setup ## speed, against what one would use instead
+	@$(RUN) for bench in bench/bench_*.py; do python $$bench $(ARGS) || exit 1; done
+
+clean: ## what builds, tests and demos leave behind, but for .venv
+	rm -rf build install log demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	rm -f .venv/setup-stamps/package
+
+distclean: clean ## .venv too
+	rm -rf .venv
