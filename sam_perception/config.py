@@ -106,6 +106,63 @@ class GeometryConfig(Validated):
 
 
 @dataclass(frozen=True)
+class GraspConfig(Validated):
+    """The gripper, and which grasps are good enough to be proposed."""
+
+    enabled: bool = setting(True, "propose grasps for tracked objects")
+    gripper: str = setting(
+        "franka_hand",
+        "gripper whose dimensions are used; custom: the numbers below",
+        choices=("franka_hand", "robotiq_2f85", "custom"),
+    )
+    max_opening_m: float = setting(0.08, "custom: distance between the open fingers", low=0.005, high=1.0)
+    finger_depth_m: float = setting(0.045, "custom: from palm to finger tips", low=0.005, high=1.0)
+    finger_thickness_m: float = setting(0.015, "custom: finger along the closing direction", low=0.001, high=0.2)
+    finger_width_m: float = setting(0.02, "custom: finger across approach and closing", low=0.001, high=0.2)
+    palm_width_m: float = setting(0.2, "custom: palm along the closing direction", low=0.005, high=1.0)
+    palm_thickness_m: float = setting(0.065, "custom: palm across approach and closing", low=0.005, high=1.0)
+    palm_depth_m: float = setting(0.06, "custom: palm along the approach", low=0.0, high=1.0)
+    friction: float = setting(0.5, "coefficient between finger and object", low=0.05, high=2.0)
+    clearance_m: float = setting(0.006, "room kept on each side of the fingers", low=0.0, high=0.1)
+    max_targets: int = setting(5, "grasps per object, best first", low=1, high=100)
+    min_score: float = setting(0.1, "grasps scored lower are not proposed", low=0.0, high=1.0)
+    max_unseen_share: float = setting(
+        0.5, "share of the fingers' volume that may lie where the camera cannot see", low=0.0, high=1.0
+    )
+
+
+@dataclass(frozen=True)
+class NavigationConfig(Validated):
+    """Ground, obstacles and the scene without the targets."""
+
+    enabled: bool = setting(True, "find ground and obstacles")
+    pixel_step: int = setting(3, "every n-th pixel in both directions is looked at", low=1, high=32)
+    scene_pixel_step: int = setting(2, "every n-th pixel in both directions goes into scene_points", low=1, high=32)
+    up_x: float = setting(0.0, "up in the camera's optical frame where neither IMU nor tf tells", low=-1.0, high=1.0)
+    up_y: float = setting(-1.0, "as up_x; 0 -1 0 is a level camera", low=-1.0, high=1.0)
+    up_z: float = setting(0.0, "as up_x; 0 0 -1 is a camera that looks straight down", low=-1.0, high=1.0)
+    up_tolerance_deg: float = setting(
+        65.0, "how far the ground's normal may lie from up_x up_y up_z", low=1.0, high=90.0
+    )
+    gravity_tolerance_deg: float = setting(8.0, "how far it may lie from measured gravity", low=1.0, high=90.0)
+    plane_tolerance_m: float = setting(
+        0.008, "points this close to a plane lie on it; more where depth is noisier", low=0.0005, high=0.5
+    )
+    min_plane_share: float = setting(0.08, "share of the points that makes a plane", low=0.01, high=1.0)
+    max_planes: int = setting(4, "planes looked for", low=1, high=16)
+    min_obstacle_height_m: float = setting(0.015, "lower things are UNKNOWN, not obstacles", low=0.0, high=10.0)
+    max_obstacle_height_m: float = setting(
+        100.0, "what is higher above the ground is not in the way", low=0.01, high=1000.0
+    )
+    cluster_distance_m: float = setting(0.03, "points closer than this belong to one segment", low=0.001, high=10.0)
+    min_points: int = setting(15, "grid points that make an obstacle; fewer are UNKNOWN", low=1, high=100_000)
+    min_hole_px: int = setting(400, "pixels of a hole in depth that make an UNKNOWN segment", low=1, high=10_000_000)
+    target_dilation_px: int = setting(6, "targets' masks are widened by this before they are cut out", low=0, high=200)
+    match_distance_m: float = setting(0.3, "an obstacle may move this far between frames", low=0.001, high=100.0)
+    forget_frames: int = setting(5, "frames for which an unseen obstacle keeps its id", low=0, high=10_000)
+
+
+@dataclass(frozen=True)
 class PerceptionConfig(Validated):
     """Everything `Perception` can be told.
 
@@ -125,6 +182,8 @@ class PerceptionConfig(Validated):
     max_objects: int = setting(8, "objects tracked at once; memory is set aside for them", low=1, high=256)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     geometry: GeometryConfig = field(default_factory=GeometryConfig)
+    grasps: GraspConfig = field(default_factory=GraspConfig)
+    navigation: NavigationConfig = field(default_factory=NavigationConfig)
 
 
 def settings_of(config: Any, prefix: str = "") -> Iterator[Setting]:

@@ -117,6 +117,111 @@ class Track:
         return (x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1)
 
 
+class PlaneKind(Enum):
+    """What a plane is, told by its height and normal."""
+
+    GROUND = 1  # the lowest horizontal plane in view: a floor, or a table top where no floor is seen
+    TABLE = 2  # horizontal and above the ground
+    WALL = 3  # upright
+    OTHER = 4  # neither: a ramp, a lid
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Points p with `normal` . p + `offset_m` = 0, in the camera's optical frame.
+
+    The normal points to the side on which the camera is, so that `offset_m` is the camera's distance
+    from the plane; for the ground, its height above it.
+    """
+
+    normal: NDArray[np.float64]  # (3,) of length 1
+    offset_m: float  # at least 0
+    kind: PlaneKind
+    inlier_share: float  # of the points with depth that lie on it
+    rms_m: float  # root mean square distance of those points
+    outline_m: NDArray[np.float64]  # (K, 3) convex outline of those points, on the plane
+
+    def height_m(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(N,) signed distances of points (N, 3), positive on the camera's side."""
+        return np.asarray(points @ self.normal.astype(points.dtype) + self.offset_m)
+
+
+class GraspKind(Enum):
+    """How a grasp was found."""
+
+    TOP_DOWN = 1  # from above, closing along the ground
+    SIDE = 2  # along the ground, closing along it
+    ANTIPODAL = 3  # on two opposite patches of the visible surface
+
+
+@dataclass(frozen=True, eq=False)
+class GraspTarget:
+    """One grasp for a parallel gripper.
+
+    The gripper's frame: x is the approach, y the closing direction, z = x cross y (towards the
+    reader), and the origin is the middle between the finger tips::
+
+                  ______________
+                 |______________| finger     y
+        palm |   |                           ^
+             |===|              o origin     |
+             |   |______________             z --> x
+                 |______________| finger
+
+    `object_width_m` is the visible extent between the contacts. Where the object's far side is not
+    seen, it is a lower bound, and the gripper is to be opened wider than that: `width_m`.
+    """
+
+    object_id: int
+    camera_from_gripper: NDArray[np.float64]  # (4, 4)
+    width_m: float  # opening to set before the approach
+    object_width_m: float  # visible extent of the object along the closing direction
+    width_is_lower_bound: bool  # the object may extend farther, on its unseen side
+    kind: GraspKind
+    score: float  # 0 to 1, the product of the parts
+    parts: Mapping[str, float]  # each 0 to 1
+
+    @property
+    def approach(self) -> NDArray[np.float64]:
+        """(3,) direction in which the gripper comes."""
+        return self.camera_from_gripper[:3, 0]
+
+    @property
+    def closing(self) -> NDArray[np.float64]:
+        """(3,) direction along which the fingers close."""
+        return self.camera_from_gripper[:3, 1]
+
+    @property
+    def position_m(self) -> NDArray[np.float64]:
+        """(3,) middle between the finger tips."""
+        return self.camera_from_gripper[:3, 3]
+
+
+class ObstacleKind(Enum):
+    """What stands above the ground and is no target; values are those of `ObstacleSegment.msg`."""
+
+    OBSTACLE = 1
+    WALL = 2
+    TABLE = 3  # the top of a table above the ground, without what stands on it
+    UNKNOWN = 4  # too low, too small or without depth: not proven to be an obstacle, never free
+
+
+@dataclass(frozen=True, eq=False)
+class ObstacleSegment:
+    """One segment of what is in the way, in the camera's optical frame."""
+
+    id: int  # stable from frame to frame as long as it is seen, see `ObstacleMap`
+    kind: ObstacleKind
+    points: NDArray[np.float32]  # (P, 3) metres; none for a hole in depth
+    colors: NDArray[np.uint8]  # (P, 3) RGB
+    box: OrientedBox | None  # upright where the ground is known; None without points
+    nearest_point_m: NDArray[np.float64]  # (3,); of a hole: where its nearest ray would meet the ground
+    distance_m: float  # of the nearest point from the camera
+    ground_distance_m: float  # the same along the ground from the camera's foot; NaN without ground
+    height_m: float  # of its highest point above the ground; NaN without ground or points
+    unknown_share: float  # pixels without depth in the segment's outline / pixels of the outline
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """Everything known about one frame; `stamp_ns` and `frame_id` are the colour image's."""
@@ -128,6 +233,13 @@ class Scene:
     objects: tuple[Track, ...] = ()  # in order of id; also those not visible
     timings_ms: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # per stage
     rejected: tuple[str, ...] = ()  # prompts that could not be applied to this frame, and why
+    grasp_targets: tuple[GraspTarget, ...] = ()  # per object best first, in order of object id
+    grasp_reasons: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))  # object id: why none
+    ground: Plane | None = None
+    planes: tuple[Plane, ...] = ()  # all dominant planes, the ground among them
+    obstacles: tuple[ObstacleSegment, ...] = ()  # in order of id
+    scene_points: NDArray[np.float32] = field(default_factory=_empty_points)  # (S, 3) metres, all but the targets
+    scene_colors: NDArray[np.uint8] = field(default_factory=_empty_colors)  # (S, 3) RGB of `scene_points`
 
     def object(self, object_id: int) -> Track:
         """The object with this id.
