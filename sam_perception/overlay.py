@@ -17,14 +17,22 @@ Rect = tuple[int, int, int, int]  # x, y, width, height in pixels
 _FILL = 0.38  # share of the object's colour inside its mask
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GOLDEN = 0.6180339887498949
+_LEAST_LUMA = 0.42  # share of white's
 
 
 def color_of(object_id: int) -> Color:
     """The object's own RGB colour: the same in every picture, far from that of neighbouring ids."""
     # Steps of the golden ratio never repeat a hue and keep any few consecutive ones apart.
     hue = (0.08 + object_id * _GOLDEN) % 1.0
-    red, green, blue = colorsys.hsv_to_rgb(hue, (0.85, 0.62, 0.95)[object_id // 8 % 3], 0.98)
-    return round(red * 255), round(green * 255), round(blue * 255)
+    rgb = colorsys.hsv_to_rgb(hue, (0.85, 0.62, 0.95)[object_id // 8 % 3], 0.98)
+    # Pure blue is nearly as dark as a shadow: mix in white until it can be seen.
+    white = max(0.0, (_LEAST_LUMA - _luma(*rgb)) / (1 - _luma(*rgb)))
+    red, green, blue = (round(255 * (channel + white * (1 - channel))) for channel in rgb)
+    return red, green, blue
+
+
+def _luma(red: float, green: float, blue: float) -> float:
+    return 0.30 * red + 0.59 * green + 0.11 * blue
 
 
 def caption_of(track: Track) -> str:
@@ -75,7 +83,7 @@ def _draw_caption(picture: NDArray[np.uint8], track: Track, x: int, y: int, scal
     left, top, _, _ = place
     color = color_of(track.id)
     cv2.rectangle(picture, (left, top), (left + width - 1, top + height - 1), color, cv2.FILLED)
-    ink = (20, 20, 20) if 0.30 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 110 else (255, 255, 255)
+    ink = (20, 20, 20) if _luma(*color) > 100 else (255, 255, 255)
     cv2.putText(picture, text, (left + pad, top + pad // 2 + text_height), _FONT, size, ink, 1, cv2.LINE_AA)
 
 

@@ -68,6 +68,12 @@ def test_neighbouring_ids_have_hues_apart(first: int) -> None:
         assert min(apart, 1 - apart) > 0.1
 
 
+@pytest.mark.parametrize("object_id", range(1, 60))
+def test_no_colour_is_too_dark_to_see(object_id: int) -> None:
+    red, green, blue = color_of(object_id)
+    assert 0.30 * red + 0.59 * green + 0.11 * blue > 100
+
+
 def test_caption_names_a_state_only_when_it_is_unusual() -> None:
     assert caption_of(track(7)) == "7 cup"
     assert caption_of(track(7, ObjectState.OCCLUDED)) == "7 cup [OCCLUDED]"
