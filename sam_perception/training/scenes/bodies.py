@@ -110,6 +110,12 @@ def _rings(low: float, high: float, bottom: float = -1.0, top: float = 1.0) -> N
     return out
 
 
+_GOLDEN = (1 + 5**0.5) / 2
+_ICOSAHEDRON = np.array(
+    [np.roll([0, a, b * _GOLDEN], k) for a in (-1, 1) for b in (-1, 1) for k in range(3)], np.float64
+)
+# Its inner ball has 0.7947 of the outer one's radius.
+_BALL_HULL = np.resize(_ICOSAHEDRON / (0.7946 * np.hypot(1, _GOLDEN)), (HULL_POINTS, 3))
 _CUBE_HULL = np.concatenate([_CUBE, _CUBE])
 
 
@@ -125,7 +131,8 @@ def frustum(pose: Matrix, material: int, low: float = 1.0, high: float = 1.0, is
 
 def ellipsoid(pose: Matrix, material: int, low: float = -1.0, high: float = 1.0, swing: Swing | None = None) -> Part:
     """An ellipsoid or a shell of it; two materials: outside, inside."""
-    hull = _CUBE_HULL * np.array([1, 1, 0]) + np.array([0, 0, 1]) * np.clip(_CUBE_HULL, low, high)
+    # A bowl's hull narrows downward; a ball's is an icosahedron around it.
+    hull = _BALL_HULL if low <= -1 and high >= 1 else _rings(0.75 if low <= -1 else 1.0, 1.0, low, high)
     return Part(partial(raycast.ellipsoid, low=low, high=high), pose, material, hull, swing)
 
 

@@ -30,8 +30,13 @@ def _plain(rng: np.random.Generator, kit: Materials, size_m: float, faces: int, 
     return first
 
 
-def carton(rng: np.random.Generator, kit: Materials, shape: tuple[float, float, float] | None = None) -> Body:
-    """A printed package: cereal, tea, tools; standing or lying."""
+def carton(
+    rng: np.random.Generator,
+    kit: Materials,
+    shape: tuple[float, float, float] | None = None,
+    rich: float | None = None,
+) -> Body:
+    """A printed package: cereal, tea, tools; standing or lying. `rich`: how much is printed on it, 0 to 1."""
     if shape is None:
         long, middle = rng.uniform(0.08, 0.3), rng.uniform(0.06, 0.2)
         size = np.sort([long, middle, rng.uniform(0.025, 0.12)])
@@ -39,7 +44,8 @@ def carton(rng: np.random.Generator, kit: Materials, shape: tuple[float, float, 
     else:
         x, y, z = shape
     colors, gloss = prints.palette(rng), _gloss(rng)
-    rich = float(rng.choice([0.0, 0.5, 1.0, 1.0]))
+    if rich is None:
+        rich = float(rng.choice([0.0, 0.5, 1.0, 1.0]))
     front = kit.add_picture(prints.package_face(rng, kit.texture_px, colors, rich))
     side = kit.add_picture(prints.package_face(rng, kit.texture_px, colors, rich * 0.7))
     top = kit.add_picture(prints.package_face(rng, kit.texture_px, colors, rich * float(rng.choice([0.3, 1.0]))))
@@ -159,7 +165,8 @@ def bowl(rng: np.random.Generator, kit: Materials) -> Body:
     h = 0.1 * depth
     parts = (
         bodies.ellipsoid(affine((0, 0, depth + h / 2), None, (r, r, depth)), first, -1.0, cut),
-        bodies.frustum(affine((0, 0, h), None, (r * 0.45, r * 0.45, h)), foot),
+        # Without a top, which would show through the bottom of the shell.
+        bodies.frustum(affine((0, 0, 0.7 * h), None, (r * 0.45, r * 0.45, 0.7 * h)), foot, is_open=True),
     )
     return Body(parts, (r, r, (depth * (1 + cut) + h) / 2), False, "bowl")
 
