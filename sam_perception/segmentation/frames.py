@@ -1,0 +1,167 @@
+"""The last few frames, and which of them a prompt means."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from sam_perception.prompts import Prompt
+from sam_perception.segmentation.encoder import ImageFeatures
+from sam_perception.segmentation.network import Clicks, Network
+
+Tensor = torch.Tensor
+
+
+@dataclass(eq=False)
+class CachedFrame:
+    """One frame: its features, and what was asked and answered on it."""
+
+    index: int  # number in the stream
+    stamp_ns: int
+    size: tuple[int, int]  # height and width of the camera's picture
+    pixels: Tensor | None  # (1, 3, S, S) until the features are there
+    clicks: dict[int, Clicks] = field(default_factory=dict)  # per object, all clicks so far on this frame
+    prompted: set[int] = field(default_factory=set)  # objects that were pointed at on this frame
+    logits: dict[int, Tensor] = field(default_factory=dict)  # per object, (h, w) mask logits
+    _features: ImageFeatures | None = None
+    _prepared: Tensor | None = None
+    _projected: Tensor | None = None
+
+    def features(self, network: Network) -> ImageFeatures:
+        """Computed when first asked for: an idle tracker does not run the image encoder."""
+        if self._features is None:
+            assert self.pixels is not None  # noqa: S101 - pixels go only when features come
+            self._features, self.pixels = network.encode_image(self.pixels), None
+        return self._features
+
+    def prepared(self, network: Network) -> Tensor:
+        """(1, hw, c): what memory attention does before it looks at any object."""
+        if self._prepared is None:
+            self._prepared = network.attention.prepare(self.features(network).tokens)
+        return self._prepared
+
+    def projected(self, network: Network) -> Tensor:
+        """(1, c, h, w): what the memory encoder does before it looks at any mask."""
+        if self._projected is None:
+            self._projected = network.project(self.features(network))
+        return self._projected
+
+    def forget(self, object_id: int) -> None:
+        """Drop what is known of an object that was removed."""
+        self.clicks.pop(object_id, None)
+        self.logits.pop(object_id, None)
+        self.prompted.discard(object_id)
+
+
+class FrameCache:
+    """The newest `length` frames, oldest first."""
+
+    def __init__(self, length: int) -> None:
+        self._frames: deque[CachedFrame] = deque(maxlen=length)
+        self._next = 0
+
+    def __iter__(self) -> Iterator[CachedFrame]:
+        return iter(self._frames)
+
+    @property
+    def length(self) -> int:
+        """How many frames are kept at most."""
+        return self._frames.maxlen or 0
+
+    @property
+    def newest(self) -> CachedFrame:
+        """The frame added last."""
+        return self._frames[-1]
+
+    def add(self, pixels: Tensor, size: tuple[int, int], stamp_ns: int | None) -> CachedFrame:
+        """Number the frame and keep it; without a stamp its number stands in for one."""
+        stamp_ns = self._next if stamp_ns is None else stamp_ns
+        if self._frames and stamp_ns <= self._frames[-1].stamp_ns:
+            # The clock went back (a bag was looped): no prompt can name the frames from before.
+            self._frames.clear()
+        frame = CachedFrame(self._next, stamp_ns, size, pixels)
+        self._frames.append(frame)
+        self._next += 1
+        return frame
+
+    def clear(self) -> None:
+        """Forget all frames; numbering goes on."""
+        self._frames.clear()
+
+
+@dataclass(frozen=True)
+class DuePrompt:
+    """A prompt and the frame it is applied to."""
+
+    prompt: Prompt
+    frame: CachedFrame
+
+
+class PromptQueue:
+    """Prompts that wait for their frame."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Prompt, int]] = []  # with the number of frames waited
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Objects with a prompt that waits, each once, in order of arrival."""
+        return tuple(dict.fromkeys(prompt.object_id for prompt, _ in self._waiting))
+
+    def add(self, prompt: Prompt) -> None:
+        """Let a prompt wait."""
+        self._waiting.append((prompt, 0))
+
+    def remove(self, object_id: int) -> bool:
+        """Drop an object's prompts; whether there were any."""
+        kept = [entry for entry in self._waiting if entry[0].object_id != object_id]
+        dropped = len(kept) != len(self._waiting)
+        self._waiting = kept
+        return dropped
+
+    def clear(self) -> None:
+        """Drop all prompts."""
+        self._waiting.clear()
+
+    def due(self, cache: FrameCache) -> tuple[list[DuePrompt], list[str]]:
+        """Take out the prompts whose frame is there, in order of arrival, and say where one got another frame."""
+        due, notes, later = [], [], []
+        for prompt, waited in self._waiting:
+            frame, note = _frame_for(prompt.stamp_ns, waited, cache)
+            if frame is None:
+                later.append((prompt, waited + 1))
+                continue
+            due.append(DuePrompt(prompt, frame))
+            if note:
+                notes.append(f"prompt for object {prompt.object_id} {note}")
+        self._waiting = later
+        return due, notes
+
+
+def _frame_for(stamp_ns: int | None, waited: int, cache: FrameCache) -> tuple[CachedFrame | None, str]:
+    """The frame that a stamp means, or None if it is still to come; and what is not as asked."""
+    newest = cache.newest
+    if stamp_ns is None or stamp_ns == newest.stamp_ns:
+        return newest, ""
+    if stamp_ns > newest.stamp_ns:
+        if waited < cache.length:
+            return None, ""
+        ahead_s = (stamp_ns - newest.stamp_ns) * 1e-9
+        return newest, (
+            f"is stamped {ahead_s:.3f} s ahead of the newest frame and has waited {waited} frames: applied to the "
+            "newest frame; check that the prompt carries the clicked image's stamp, not the clock's"
+        )
+    nearest = min(cache, key=lambda frame: abs(frame.stamp_ns - stamp_ns))
+    if nearest.stamp_ns == stamp_ns:
+        return nearest, ""
+    if stamp_ns > next(iter(cache)).stamp_ns:
+        off_ms = (nearest.stamp_ns - stamp_ns) * 1e-6
+        return nearest, f"names a frame that was not processed: applied to the nearest one, {off_ms:+.1f} ms away"
+    age_s = (newest.stamp_ns - stamp_ns) * 1e-9
+    return newest, (
+        f"is {age_s:.3f} s old, older than the {len(list(cache))} frames whose features are kept: applied to the "
+        "newest frame; raise tracker.feature_cache_frames if prompts take that long"
+    )

@@ -1,0 +1,252 @@
+"""Models by name: where their checkpoints lie, and that they are whole.
+
+Checkpoints are folders with `config.json` and `model.safetensors`, as transformers writes them.
+Nothing is ever unpickled, and nothing is downloaded unless asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sam_perception.errors import CheckpointError, ConfigError, ModelError, ModelNotFound
+
+PACKAGED = ("nano",)
+PUBLISHED = {
+    "sam2.1-hiera-tiny": "facebook/sam2.1-hiera-tiny",
+    "sam2.1-hiera-small": "facebook/sam2.1-hiera-small",
+    "sam2.1-hiera-base-plus": "facebook/sam2.1-hiera-base-plus",
+    "sam2.1-hiera-large": "facebook/sam2.1-hiera-large",
+}
+MODEL_NAMES = (*PACKAGED, *PUBLISHED)
+_UNSUPPORTED = {
+    "edgetam": "its image encoder needs timm, and its memory is compressed by a perceiver that the memory bank "
+    "does not hold"
+}
+
+# Folder of checkpoint folders, named as the models are.
+MODELS_DIR_VARIABLE = "SAM_PERCEPTION_MODELS"
+CONFIG, WEIGHTS, CHECKSUMS = "config.json", "model.safetensors", "SHA256SUMS"
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_model(
+    name_or_dir: str | Path, device: str = "auto", dtype: str = "auto", *, allow_download: bool = False
+) -> Any:
+    """A transformers `Sam2VideoModel`, ready for tracking.
+
+    Args:
+        name_or_dir: one of `MODEL_NAMES`, or a folder with `config.json` and `model.safetensors`.
+        device: auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.
+        dtype: auto, float32, bfloat16 or float16; auto takes bfloat16 on GPUs that have it, float16 on
+            others and float32 on the CPU.
+        allow_download: fetch a published model that is not on this machine from the Hugging Face Hub.
+
+    Raises:
+        ModelNotFound: unknown name, or not on this machine; says how to get it.
+        CheckpointError: truncated, changed, or not fitting its config.
+        ModelError: a model that this package cannot track with.
+        ConfigError: unknown device or number format.
+    """
+    target = resolve_device(device)
+    number_format = resolve_dtype(dtype, target)
+    folder = find_checkpoint(name_or_dir, allow_download=allow_download)
+    verify_checksums(folder)
+    config = _read_config(folder)
+    model = _read_weights(folder, config, number_format)
+    return model.eval().requires_grad_(False).to(target)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device that a setting means.
+
+    Raises:
+        ConfigError: not a device name, or one that this machine does not have.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device is {device!r}: choose auto, cpu, cuda or cuda:N") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device is {device!r}: choose auto, cpu, cuda or cuda:N")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device is {device!r}, torch {torch.__version__} sees {torch.cuda.device_count()} GPUs: "
+            "choose auto or cpu, or install a CUDA build of torch"
+        )
+    return chosen
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The torch number format that a setting means on a device.
+
+    Raises:
+        ConfigError: none of auto, float32, bfloat16, float16.
+    """
+    if dtype == "auto":
+        if device.type == "cpu":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if dtype not in _DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}: choose auto, {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def find_checkpoint(name_or_dir: str | Path, *, allow_download: bool = False) -> Path:
+    """The folder that holds a model's `config.json` and `model.safetensors`.
+
+    Looked for: the path itself, the package's own models, the folder that SAM_PERCEPTION_MODELS names,
+    then Hugging Face's cache.
+
+    Raises:
+        ModelNotFound: nowhere.
+        ModelError: a model that this package knows and cannot track with.
+        CheckpointError: a folder without one of the two files.
+    """
+    name = str(name_or_dir)
+    if name in _UNSUPPORTED:
+        raise ModelError(f"model {name} is not supported: {_UNSUPPORTED[name]}; choose one of {', '.join(MODEL_NAMES)}")
+    if name not in MODEL_NAMES:
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            raise ModelNotFound(
+                f"no model {name!r}: it is neither a folder nor one of {', '.join(MODEL_NAMES)}; pass one of them"
+            )
+        return _complete(folder)
+    places = [Path(__file__).resolve().parent.parent / "models" / name] if name in PACKAGED else []
+    if os.environ.get(MODELS_DIR_VARIABLE):
+        places.append(Path(os.environ[MODELS_DIR_VARIABLE]).expanduser() / name)
+    for place in places:
+        if place.is_dir():
+            return _complete(place)
+    if name in PUBLISHED:
+        return _complete(_hub_folder(name, allow_download))
+    raise ModelNotFound(f"model {name} is not at {places[0]}: reinstall sam_perception, it comes with the package")
+
+
+def _complete(folder: Path) -> Path:
+    missing = [f for f in (CONFIG, WEIGHTS) if not (folder / f).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"checkpoint folder {folder} has no {' and no '.join(missing)}: it needs {CONFIG} and {WEIGHTS} as "
+            "transformers' save_pretrained writes them; pickled checkpoints (.pt, .bin) are never read"
+        )
+    return folder
+
+
+def _hub_folder(name: str, allow_download: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            PUBLISHED[name], allow_patterns=[CONFIG, WEIGHTS], local_files_only=not allow_download
+        )
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise ModelNotFound(
+            f"model {name} is not on this machine: run `huggingface-cli download {PUBLISHED[name]} {CONFIG} {WEIGHTS}` "
+            f"where there is a network, or copy the two files to a folder {name} in the folder that the environment "
+            f"variable {MODELS_DIR_VARIABLE} names"
+        ) from error
+    return Path(folder)
+
+
+def verify_checksums(folder: Path) -> None:
+    """Check the files that the folder's SHA256SUMS lists, where there is one.
+
+    Raises:
+        CheckpointError: a file differs or is missing.
+    """
+    sums = folder / CHECKSUMS
+    if not sums.is_file():
+        return
+    for line in sums.read_text().splitlines():
+        expected, _, name = line.strip().partition(" ")
+        name = name.strip().lstrip("*")
+        if not name:
+            continue
+        file = folder / name
+        seen = _sha256(file) if file.is_file() else "no file"
+        if seen != expected:
+            raise CheckpointError(
+                f"{file} does not match its checksum (sha256 {seen[:16]}, expected {expected[:16]}): "
+                "it is damaged or was changed; get it again"
+            )
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_config(folder: Path) -> Any:
+    from transformers import Sam2VideoConfig
+
+    file = folder / CONFIG
+    try:
+        entries = json.loads(file.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not JSON ({error}): get the checkpoint again") from error
+    kind = entries.get("model_type") if isinstance(entries, dict) else None
+    if kind != Sam2VideoConfig.model_type:
+        raise ModelError(
+            f"{file} describes a model of type {kind!r}, wanted {Sam2VideoConfig.model_type!r}: use a SAM 2.1 video "
+            "checkpoint in transformers' format"
+        )
+    return _or_checkpoint_error(lambda: Sam2VideoConfig.from_dict(entries), file)
+
+
+def _read_weights(folder: Path, config: Any, dtype: torch.dtype) -> Any:
+    from transformers import Sam2VideoModel
+
+    file = folder / WEIGHTS
+    _or_checkpoint_error(lambda: _tensor_names(file), file)
+    model, seen = _or_checkpoint_error(
+        lambda: Sam2VideoModel.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        ),
+        file,
+    )
+    missing, wrong = sorted(seen["missing_keys"]), sorted(str(k) for k in seen["mismatched_keys"])
+    if missing or wrong:
+        raise CheckpointError(
+            f"{file} does not fit its config: {len(missing)} weights are missing ({', '.join(missing[:3])}), "
+            f"{len(wrong)} have another shape ({', '.join(wrong[:3])}); use the files of one and the same model"
+        )
+    return model
+
+
+def _tensor_names(file: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as tensors:
+        return list(tensors.keys())
+
+
+def _or_checkpoint_error(read: Callable[[], Any], file: Path) -> Any:
+    """What `read` returns; libraries' errors about a broken file become ours."""
+    try:
+        return read()
+    except Exception as error:
+        raise CheckpointError(
+            f"{file} ({file.stat().st_size} bytes) cannot be read: {type(error).__name__}: {error}; "
+            "it may be truncated; get it again"
+        ) from error

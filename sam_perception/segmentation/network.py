@@ -1,0 +1,277 @@
+"""SAM 2's parts as functions on one flat batch of objects.
+
+The modules and weights are transformers' `Sam2VideoModel`; this says how they follow one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from sam_perception.config import TrackerConfig
+from sam_perception.errors import ModelError
+from sam_perception.segmentation.attention import MemoryAttention
+from sam_perception.segmentation.encoder import ImageEncoder, ImageFeatures
+from sam_perception.segmentation.memory_bank import BankShape, MemoryBank
+
+Tensor = torch.Tensor
+
+ABSENT_LOGIT = -1024.0  # mask logit of an object that is not there
+# A mask that was given counts as these logits: object pixels +10, others -10.
+_GIVEN_SCALE, _GIVEN_BIAS = 20.0, -10.0
+# Masks fed back are clamped to this, as Meta's predictor does.
+_FED_BACK_LIMIT = 32.0
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Masks of N objects and what the memory keeps of them."""
+
+    logits: Tensor  # (N, h, w) low-resolution mask logits
+    mask_scores: Tensor  # (N,) predicted IoU
+    score_logits: Tensor  # (N,) positive: the object is in the picture
+    pointers: Tensor  # (N, c)
+
+    @staticmethod
+    def join(parts: Sequence[Decoded]) -> Decoded:
+        """One batch of several."""
+        return Decoded(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Decoded)))
+
+    def rows(self, rows: Sequence[int]) -> Decoded:
+        """Some of the objects, in the order of `rows`."""
+        index = torch.tensor(rows, device=self.logits.device)
+        return Decoded(*(getattr(self, f.name)[index] for f in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Clicks:
+    """Points on G objects, equally many each, in the model's pixels; a box is two points with labels 2 and 3."""
+
+    points: Tensor  # (G, P, 2)
+    labels: Tensor  # (G, P) int32; 1 object, 0 not object
+
+
+class Network:
+    """A `Sam2VideoModel`, arranged for streaming.
+
+    Raises:
+        ModelError: the model is not of the kind whose parts are used here.
+    """
+
+    def __init__(self, model: Any) -> None:
+        require_supported(model)
+        self._model, self._config = model.eval(), model.config
+        reference = model.no_memory_embedding
+        self.device, self.dtype = reference.device, reference.dtype
+        self.size = int(model.image_size)
+        self.feature_size: tuple[int, int] = tuple(model.backbone_feature_sizes[-1])
+        with torch.inference_mode():
+            self.encode_image = ImageEncoder(model)
+            self.attention = MemoryAttention(model)
+            self._image_position = model.get_image_wide_positional_embeddings()
+            self._no_memory = reference.view(1, -1, 1, 1)
+            h, w = self.feature_size
+            position = model.memory_encoder.position_encoding(
+                torch.Size((1, model.mem_dim, h, w)), self.device, self.dtype
+            )
+            self._memory_position = position.flatten(2).transpose(1, 2)  # (1, hw, 64)
+            self._no_click = Clicks(
+                torch.zeros(1, 1, 2, device=self.device, dtype=torch.float32),
+                torch.full((1, 1), -1, device=self.device, dtype=torch.int32),
+            )
+
+    def bank(self, slots: int, config: TrackerConfig) -> MemoryBank:
+        """An empty memory bank for this network."""
+        h, w = self.feature_size
+        shape = BankShape(
+            slots=slots,
+            conditioning=config.conditioning_frames,
+            window=self._config.num_maskmem - 1,
+            pointer_window=self._config.max_object_pointers_in_encoder - 1,
+            history=config.feature_cache_frames - 1,
+            tokens=h * w,
+            channels=self._model.hidden_dim,
+            memory_channels=self._model.mem_dim,
+        )
+        return MemoryBank(shape, self.attention, self.device, self.dtype)
+
+    # ------------------------------------------------------------------ memory to features
+
+    def fresh(self, features: ImageFeatures) -> Tensor:
+        """(1, c, h, w): the picture for an object without memory."""
+        fresh: Tensor = features.top + self._no_memory
+        return fresh
+
+    def recall(self, prepared: Tensor, bank: MemoryBank, slots: Sequence[int], frame: int) -> Tensor:
+        """(N, c, h, w): the picture as N objects' memories see it.
+
+        Args:
+            prepared: `attention.prepare` of the picture's tokens.
+            bank: the memories.
+            slots: N.
+            frame: number of the frame; memories of frames before it are recalled.
+        """
+        selection = bank.select(slots, frame)
+        tokens = self._positioned_pointers(bank.pointers(slots, selection), selection.pointer_ages)
+        conditioned = self.attention(
+            prepared,
+            lambda layer: bank.keys(layer, slots, selection, self.attention.pointer_keys(layer, tokens)),
+            bank.values(slots, selection),
+            bank.mask(selection),
+        )
+        return conditioned.transpose(1, 2).reshape(len(slots), -1, *self.feature_size)
+
+    def _positioned_pointers(self, pointers: Tensor, ages: Any) -> Tensor:
+        """(N, P, c) pointers and their (N, P) ages to (N, P * parts, 64) tokens with temporal encoding."""
+        tokens = pointers.reshape(*pointers.shape[:2], -1, self._model.mem_dim)
+        if self._config.enable_temporal_pos_encoding_for_object_pointers:
+            longest = self._config.max_object_pointers_in_encoder - 1
+            relative = torch.from_numpy(ages).to(self.device).float() / longest
+            encoding = sine_encoding(relative, self._model.hidden_dim).to(self.dtype)
+            tokens = tokens + self._model.temporal_positional_encoding_projection_layer(encoding)[:, :, None]
+        positioned: Tensor = tokens.flatten(1, 2)
+        return positioned
+
+    # ------------------------------------------------------------------ features to masks
+
+    def decode(
+        self, pixel_features: Tensor, features: ImageFeatures, clicks: Clicks | None = None,
+        previous: Tensor | None = None, *, fresh: bool = False,
+    ) -> Decoded:  # fmt: skip
+        """Masks of N objects from (N or 1, c, h, w) features.
+
+        Args:
+            pixel_features: from `recall`, or from `fresh`.
+            features: of the same frame.
+            clicks: on the objects, or None for tracking.
+            previous: (N, h, w) mask logits to start from.
+            fresh: without memory.
+        """
+        count = pixel_features.shape[0] if clicks is None else clicks.points.shape[0]
+        given = 0 if clicks is None else clicks.labels.shape[1]
+        clicks = clicks or self._no_click
+        pixel_features = pixel_features.expand(count, -1, -1, -1)
+        many = self._several_masks(given, fresh)
+        fed = None if previous is None else previous[:, None].clamp(-_FED_BACK_LIMIT, _FED_BACK_LIMIT).to(self.dtype)
+        return self._heads(pixel_features, features, clicks, fed, many)
+
+    def _several_masks(self, clicks: int, fresh: bool) -> bool:
+        config = self._config
+        return bool(
+            config.multimask_output_in_sam
+            and (fresh or config.multimask_output_for_tracking)
+            and config.multimask_min_pt_num <= clicks <= config.multimask_max_pt_num
+        )
+
+    def _heads(
+        self, pixel_features: Tensor, features: ImageFeatures, clicks: Clicks, masks: Tensor | None, many: bool
+    ) -> Decoded:
+        model, count = self._model, pixel_features.shape[0]
+        sparse, dense = model.prompt_encoder(clicks.points[:, None], clicks.labels[:, None], None, masks)
+        logits, ious, tokens, score = model.mask_decoder(
+            image_embeddings=pixel_features,
+            image_positional_embeddings=self._image_position,
+            sparse_prompt_embeddings=sparse.to(self.dtype).expand(count, -1, -1, -1),
+            dense_prompt_embeddings=dense,
+            multimask_output=many,
+            high_resolution_features=list(features.fine),
+        )
+        logits, ious, tokens, score = logits[:, 0], ious[:, 0], tokens[:, 0], score[:, 0, 0]
+        if many:
+            best = ious.argmax(dim=-1)
+            rows = torch.arange(count, device=self.device)
+            logits, ious, tokens = logits[rows, best], ious[rows, best], tokens[rows, best]
+        else:
+            logits, ious, tokens = logits[:, 0], ious[:, 0], tokens[:, 0]
+        there = score > 0
+        logits = torch.where(there[:, None, None], logits, ABSENT_LOGIT)
+        return Decoded(logits, ious, score, self._pointers(tokens, there))
+
+    def _pointers(self, tokens: Tensor, there: Tensor) -> Tensor:
+        return torch.where(there[:, None], self._model.object_pointer_proj(tokens), self._model.no_object_pointer)
+
+    def take_mask(self, masks: Tensor, features: ImageFeatures) -> Decoded:
+        """(G, S, S) masks of zeros and ones, taken as they are; the decoder only makes their object pointers."""
+        model = self._model
+        low = model.prompt_encoder.mask_input_size
+        asked = _resized(model.mask_downsample(masks[:, None]), low)
+        clicks = Clicks(self._no_click.points.expand(len(masks), -1, -1), self._no_click.labels.expand(len(masks), -1))
+        seen = self._heads(features.top.expand(len(masks), -1, -1, -1), features, clicks, asked, many=False)
+        there = masks.flatten(1).any(dim=1)
+        return Decoded(
+            logits=_resized(masks[:, None] * _GIVEN_SCALE + _GIVEN_BIAS, low)[:, 0],
+            mask_scores=torch.ones_like(seen.mask_scores),
+            score_logits=there.to(self.dtype) * _GIVEN_SCALE + _GIVEN_BIAS,
+            pointers=torch.where(there[:, None], seen.pointers, model.no_object_pointer),
+        )
+
+    # ------------------------------------------------------------------ masks to memory
+
+    def project(self, features: ImageFeatures) -> Tensor:
+        """(1, c, h, w): the picture as the memory encoder wants it."""
+        projected: Tensor = self._model.memory_encoder.feature_projection(features.top)
+        return projected
+
+    def memorise(self, projected: Tensor, decoded: Decoded, prompted: list[bool]) -> tuple[Tensor, Tensor]:
+        """(N, hw, 64) memories of N objects, and the same with their spatial encoding.
+
+        Masks that somebody pointed at enter as zeros and ones, tracked ones as probabilities.
+        """
+        config, encoder = self._config, self._model.memory_encoder
+        full = functional.interpolate(
+            decoded.logits[:, None].float(), size=(self.size, self.size), mode="bilinear", align_corners=False
+        )
+        soft = torch.sigmoid(full)
+        if any(prompted):
+            hard = torch.tensor(prompted, device=self.device)[:, None, None, None]
+            soft = torch.where(hard, (full > 0).float(), soft)
+        scaled = (soft * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc).to(self.dtype)
+        memory = encoder.projection(encoder.memory_fuser(projected + encoder.mask_downsampler(scaled)))
+        if self._model.occlusion_spatial_embedding_parameter is not None:
+            absent = (decoded.score_logits <= 0).to(self.dtype)[:, None, None, None]
+            memory = memory + absent * self._model.occlusion_spatial_embedding_parameter[:, :, None, None]
+        # Both references keep memories in bfloat16, whatever the model's format; rounding here gives their numbers.
+        memory = memory.to(torch.bfloat16).to(self.dtype).flatten(2).transpose(1, 2)
+        return memory, memory + self._memory_position
+
+
+def _resized(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(masks.shape[-2:]) == tuple(size):
+        return masks
+    resized = functional.interpolate(masks.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
+    return resized.to(masks.dtype)
+
+
+def sine_encoding(positions: Tensor, width: int) -> Tensor:
+    """(...,) positions to (..., width): sines and cosines of geometric frequencies (Attention Is All You Need)."""
+    exponent = 2 * (torch.arange(width // 2, device=positions.device) // 2).float() / (width // 2)
+    angles = positions[..., None] / 10000.0**exponent
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def require_supported(model: Any) -> None:
+    """Raise ModelError unless the model's parts are those that this room arranges."""
+    from transformers import Sam2VideoModel
+
+    if not isinstance(model, Sam2VideoModel):
+        raise ModelError(
+            f"model is a {type(model).__name__}: pass a transformers Sam2VideoModel, as load_model returns it"
+        )
+    config, vision = model.config, model.config.vision_config
+    wanted = {
+        "memory_attention_num_attention_heads": (config.memory_attention_num_attention_heads, 1),
+        "memory_encoder_output_channels": (config.memory_encoder_output_channels, 64),
+        "vision_config.num_feature_levels": (vision.num_feature_levels, 3),
+        "vision_config.fpn_top_down_levels": (tuple(vision.fpn_top_down_levels), (2, 3)),
+        "vision_config.fpn_kernel_size": (vision.fpn_kernel_size, 1),
+        "levels of the image backbone": (len(vision.backbone_channel_list), 4),
+    }
+    wrong = [f"{name} is {seen}, wanted {want}" for name, (seen, want) in wanted.items() if seen != want]
+    if config.memory_attention_hidden_size % 64 or config.memory_attention_hidden_size <= 64:
+        wrong.append(f"hidden size is {config.memory_attention_hidden_size}, wanted a multiple of 64 above 64")
+    if wrong:
+        raise ModelError(f"this Sam2VideoModel cannot be streamed: {'; '.join(wrong)}; use a SAM 2.1 configuration")

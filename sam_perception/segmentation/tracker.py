@@ -1,0 +1,321 @@
+"""SAM 2 on a live stream: objects come and go, memory does not grow, all objects go in one batch.
+
+Every frame: the image features are computed once; all tracked objects are conditioned on their
+memories, segmented and remembered together; prompts change what tracking said; masks cross to the
+host once.
+
+Where Meta's predictor (facebookresearch/sam2, "Meta") and transformers' `Sam2VideoInferenceSession`
+("HF") or the SAM 2 paper differ, this tracker does:
+
+* Mask memories of a prompted frame are zeros and ones for the prompted object only (Meta). HF does it
+  for every object of the frame as soon as one is prompted, which changes the others' tracks.
+* The object pointer of a mask prompt comes from the single-mask token (Meta); HF takes the best of three.
+* The memory of a mask prompt is made from the low-resolution mask scaled up again (Meta); HF uses the
+  mask at full resolution.
+* A click on an object that is already tracked into that frame starts from the memories and from the
+  mask that tracking gave, clamped to +-32 logits (Meta). HF does not feed the mask back, and runs and
+  re-encodes all other objects as well.
+* A corrected frame becomes a conditioning frame: Meta's `add_all_frames_to_correct_as_cond`, with which
+  SAM 2 is trained; its predictor leaves it off by default and would forget the correction after
+  `num_maskmem` frames. At most `conditioning_frames` of them are kept, the first and the latest; both
+  references keep all.
+* A further click on the frame on which an object began stays without memory, as Meta does it until the
+  first propagation; a second later Meta would let the frame attend to its own memory.
+* An object that is prompted on a frame before its first one begins there anew, without memory (both).
+* Temporal encodings of object pointers are normalised by the constant 15, as both do on long videos;
+  Meta uses the video's length where that is shorter, which a stream does not have.
+* Memories are rounded to bfloat16 when they are stored, whatever the model's format (both).
+* Holes in masks are not filled (HF); Meta's CUDA extension fills those up to 8 pixels, where it is installed.
+* Masks of different objects may overlap (both, by default).
+* The paper's FIFO of prompted frames is, in both references, "all prompted frames"; see above for ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam_perception.config import TrackerConfig
+from sam_perception.errors import NoFreeSlot, PromptError, UnknownObject
+from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
+from sam_perception.scene import DepthEvidence, ObjectState
+from sam_perception.segmentation.frames import CachedFrame, DuePrompt, FrameCache, PromptQueue
+from sam_perception.segmentation.network import Decoded, Network
+from sam_perception.segmentation.policy import FifoPolicy, MemoryPolicy, Observation
+from sam_perception.segmentation.preprocess import ImageScaler, masks_and_numbers
+from sam_perception.segmentation.prompting import Prompter, Tracked
+from sam_perception.segmentation.slots import SlotMap
+from sam_perception.segmentation.states import ObjectStateMachine, is_seen
+from sam_perception.segmentation.tracks import Tracks
+
+Tensor = torch.Tensor
+
+
+@dataclass(eq=False)
+class _Object:
+    """What the host knows of one object."""
+
+    label: str
+    machine: ObjectStateMachine
+    first_frame: int  # number of the frame on which it begins
+    last_seen_ns: int = -1
+
+
+class StreamingTracker:
+    """Tracks up to `max_objects` objects through a stream of pictures.
+
+    Args:
+        model: a transformers `Sam2VideoModel`, as `load_model` returns it; its weights are read now.
+        max_objects: memory is set aside for this many.
+        config: of the memory and of what counts as seen.
+        policy: which frames are remembered; SAM 2's own by default.
+
+    Raises:
+        ModelError: the model is of another kind.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        max_objects: int = 8,
+        config: TrackerConfig | None = None,
+        policy: MemoryPolicy | None = None,
+    ) -> None:
+        self._config = config or TrackerConfig()
+        self._policy = policy or FifoPolicy()
+        self._network = Network(model)
+        self._scaler = ImageScaler(self._network.size, self._network.device, self._network.dtype)
+        self._prompter = Prompter(self._network, self._scaler)
+        self._bank = self._network.bank(max_objects, self._config)
+        self._slots = SlotMap(max_objects)
+        self._cache = FrameCache(self._config.feature_cache_frames)
+        self._queue = PromptQueue()
+        self._objects: dict[int, _Object] = {}
+
+    # ------------------------------------------------------------------ what is asked of it
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """Ids of the objects that are tracked, ascending; not those that wait for a frame."""
+        return tuple(sorted(self._objects))
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Ids of the objects with a prompt that waits for its frame."""
+        return self._queue.ids
+
+    def prompt(self, prompt: Prompt) -> None:
+        """Point at an object, new or tracked; takes effect in the next step.
+
+        Without a stamp it means the next frame. With one it means that frame: a frame still kept is
+        found again and the object is brought forward from there; an older one is replaced by the
+        newest; one that lies ahead is waited for.
+
+        Raises:
+            PromptError: not a prompt that a tracker can use.
+            NoFreeSlot: as many objects are tracked or waited for as there is place for.
+        """
+        if not isinstance(prompt, (PointPrompt, BoxPrompt, MaskPrompt)):
+            raise PromptError(f"prompt is a {type(prompt).__name__}: pass a PointPrompt, BoxPrompt or MaskPrompt")
+        claimed = set(self._objects) | set(self._queue.ids)
+        if prompt.object_id not in claimed and len(claimed) >= self._slots.capacity:
+            raise NoFreeSlot(
+                f"object {prompt.object_id} has no place: {self._slots.capacity} objects {sorted(claimed)} are tracked "
+                "or waited for; remove one or raise max_objects"
+            )
+        self._queue.add(prompt)
+
+    def remove(self, object_id: int) -> None:
+        """Forget an object and its waiting prompts.
+
+        Raises:
+            UnknownObject: there is none of this id.
+        """
+        waited = self._queue.remove(object_id)
+        if object_id in self._objects:
+            self._bank.clear(self._slots.release(object_id))
+            del self._objects[object_id]
+            for frame in self._cache:
+                frame.forget(object_id)
+        elif not waited:
+            raise UnknownObject(f"no object {object_id} to remove: tracked are {list(self.object_ids)}")
+
+    def reset(self) -> None:
+        """Forget all objects, prompts and frames."""
+        for object_id in self.object_ids:
+            self.remove(object_id)
+        self._queue.clear()
+        self._cache.clear()
+
+    def forget_memory(self) -> None:
+        """Forget recent frames and keep the objects: for a stream that jumps, such as a bag that starts again.
+
+        Objects go on from the frames on which they were pointed at.
+        """
+        self._bank.clear_recent()
+        self._cache.clear()
+
+    @torch.inference_mode()
+    def step(
+        self,
+        rgb: NDArray[np.uint8],
+        stamp_ns: int | None = None,
+        evidence: Mapping[int, DepthEvidence] | None = None,
+    ) -> Tracks:
+        """Track all objects into the next picture.
+
+        Args:
+            rgb: (H, W, 3) uint8, red first.
+            stamp_ns: of the picture; without stamps, frames are numbered from 0 and prompts may name the number.
+            evidence: by object id, what depth shows where an unseen object was.
+
+        Raises:
+            MalformedImage: not such a picture; nothing has changed then.
+        """
+        frame = self._cache.add(self._scaler.pixels(rgb), rgb.shape[:2], stamp_ns)
+        due, notes = self._queue.due(self._cache)
+        due, rejected = self._accept(due)
+        self._catch_up([d for d in due if d.frame is not frame])
+        live = [i for i in self._slots.ids if self._objects[i].first_frame < frame.index]
+        ids, decoded = self._advance(frame, live, [d.prompt for d in due if d.frame is frame])
+        prompted = {d.prompt.object_id for d in due}
+        return self._report(frame, ids, decoded, prompted, evidence or {}, rejected, notes)
+
+    # ------------------------------------------------------------------ how it is done
+
+    def _accept(self, due: Sequence[DuePrompt]) -> tuple[list[DuePrompt], list[tuple[int, str]]]:
+        """Sort out prompts that do not fit their picture; give new objects a slot."""
+        accepted, rejected = [], []
+        for entry in due:
+            prompt, frame = entry.prompt, entry.frame
+            try:
+                prompt.check_inside(frame.size[1], frame.size[0])
+            except PromptError as error:
+                rejected.append((prompt.object_id, str(error)))
+                continue
+            accepted.append(entry)
+            known = self._objects.get(prompt.object_id)
+            if known is None:
+                self._slots.take(prompt.object_id)
+                known = _Object(prompt.label, ObjectStateMachine(self._config), frame.index)
+                self._objects[prompt.object_id] = known
+            known.label = prompt.label or known.label
+            known.first_frame = min(known.first_frame, frame.index)
+        return accepted, rejected
+
+    def _catch_up(self, late: Sequence[DuePrompt]) -> None:
+        """Apply prompts to frames of the past and bring their objects, and no others, forward to now."""
+        start: dict[int, int] = {}
+        for d in late:
+            start[d.prompt.object_id] = min(d.frame.index, start.get(d.prompt.object_id, d.frame.index))
+        for frame in [f for f in self._cache if late and f is not self._cache.newest]:
+            prompts = [d.prompt for d in late if d.frame is frame]
+            asked = {p.object_id for p in prompts}
+            ids = [
+                i
+                for i, first in start.items()
+                # On a frame that was pointed at before, that answer stands.
+                if self._objects[i].first_frame < frame.index >= first and (i in asked or i not in frame.prompted)
+            ]
+            self._advance(frame, ids, prompts)
+
+    def _advance(
+        self, frame: CachedFrame, ids: Sequence[int], prompts: Sequence[Prompt]
+    ) -> tuple[tuple[int, ...], Decoded | None]:
+        """Track objects into a frame, apply prompts to it, and remember what came out."""
+        tracked = self._track(frame, sorted(ids, key=self._slots.slot)) if ids else None
+        if not prompts:
+            answered: dict[int, Decoded] = {}
+        else:
+            fresh = frozenset(p.object_id for p in prompts if self._objects[p.object_id].first_frame >= frame.index)
+            answered = self._prompter.answer(frame, prompts, tracked, fresh)
+        if tracked is None and not answered:
+            return (), None
+        ids, decoded = self._merged(tracked, answered)
+        prompted = [i in answered for i in ids]
+        memories, positioned = self._network.memorise(frame.projected(self._network), decoded, prompted)
+        slots = [self._slots.slot(i) for i in ids]
+        self._bank.write(slots, frame.index, memories, positioned, decoded.pointers, prompted)
+        frame.logits.update(zip(ids, decoded.logits, strict=True))
+        return ids, decoded
+
+    def _track(self, frame: CachedFrame, ids: Sequence[int]) -> Tracked:
+        network = self._network
+        features = frame.features(network)
+        slots = [self._slots.slot(i) for i in ids]
+        recalled = network.recall(frame.prepared(network), self._bank, slots, frame.index)
+        return Tracked(tuple(ids), network.decode(recalled, features), recalled)
+
+    def _merged(self, tracked: Tracked | None, answered: Mapping[int, Decoded]) -> tuple[tuple[int, ...], Decoded]:
+        """Tracked rows with those replaced that prompts answered, new objects behind, in order of slot."""
+        if tracked is not None and not answered:
+            return tracked.ids, tracked.decoded
+        before = {} if tracked is None else {i: row for row, i in enumerate(tracked.ids)}
+        ids = tuple(sorted({*before, *answered}, key=self._slots.slot))
+        rows = [
+            answered[i] if i in answered else tracked.decoded.rows([before[i]])  # type: ignore[union-attr]
+            for i in ids
+        ]
+        return ids, Decoded.join(rows)
+
+    def _report(
+        self, frame: CachedFrame, ids: Sequence[int], decoded: Decoded | None, prompted: set[int],
+        evidence: Mapping[int, DepthEvidence], rejected: list[tuple[int, str]], notes: list[str],
+    ) -> Tracks:  # fmt: skip
+        if decoded is None:
+            return self._nothing(frame, rejected, notes)
+        if list(ids) != sorted(ids):
+            decoded = decoded.rows([list(ids).index(i) for i in sorted(ids)])
+            ids = sorted(ids)
+        values = torch.stack([decoded.score_logits.float().sigmoid(), decoded.mask_scores.float()], dim=1)
+        masks, numbers = masks_and_numbers(decoded.logits, values, *frame.size)
+        states = []
+        observations = []
+        for row, object_id in enumerate(ids):
+            score, mask_score, area = (float(n) for n in numbers[row])
+            known = self._objects[object_id]
+            seen = is_seen(score, int(area), self._config)
+            if seen:
+                known.last_seen_ns = frame.stamp_ns
+            else:
+                masks[row] = False
+            hint = evidence.get(object_id, DepthEvidence.UNKNOWN)
+            state = known.machine.update(seen=seen, evidence=hint, prompted=object_id in prompted)
+            states.append(state)
+            observations.append(
+                Observation(
+                    object_id, frame.index, score, mask_score, int(area), state, hint, object_id in frame.prompted
+                )
+            )
+        for o, admitted in zip(observations, self._policy.admit(observations), strict=True):
+            if not admitted and not o.prompted:
+                self._bank.discard(self._slots.slot(o.object_id), o.frame)
+        return self._tracks(ids, masks, decoded.logits, numbers, tuple(states), rejected, notes)
+
+    def _tracks(
+        self, ids: Sequence[int], masks: NDArray[np.bool_], logits: Tensor, numbers: NDArray[np.float32],
+        states: tuple[ObjectState, ...], rejected: list[tuple[int, str]], notes: list[str],
+    ) -> Tracks:  # fmt: skip
+        return Tracks(
+            ids=np.array(ids, np.int64),
+            masks=masks,
+            logits=logits,
+            scores=numbers[:, 0].copy(),
+            mask_scores=numbers[:, 1].copy(),
+            states=states,
+            labels=tuple(self._objects[i].label for i in ids),
+            last_seen_ns=np.array([self._objects[i].last_seen_ns for i in ids], np.int64),
+            rejected=tuple(rejected),
+            notes=tuple(notes),
+        )
+
+    def _nothing(self, frame: CachedFrame, rejected: list[tuple[int, str]], notes: list[str]) -> Tracks:
+        h, w = (4 * n for n in self._network.feature_size)
+        logits = torch.zeros(0, h, w, device=self._network.device, dtype=self._network.dtype)
+        numbers = np.zeros((0, 2), np.float32)
+        return self._tracks((), np.zeros((0, *frame.size), bool), logits, numbers, (), rejected, notes)
