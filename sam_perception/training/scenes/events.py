@@ -29,7 +29,7 @@ def add(
     if rng.random() < 0.25 * d:
         k = objects[rng.integers(len(objects))]
         out[k] = _leaves_and_returns(rng, out[k], view)
-    if rng.random() < 0.45 * d:
+    for _ in range(rng.binomial(1 + options.frames // 12, 0.45 * d)):
         k = objects[rng.integers(len(objects))]
         cover = _cover(rng, kit, out[k], view)
         if cover is not None:

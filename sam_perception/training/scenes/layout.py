@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -118,14 +119,17 @@ def _beside(rng: np.random.Generator, body: Body, other: Placed, yaw: float, lyi
 
 def _muted(rng: np.random.Generator, picture: patterns.Picture) -> patterns.Picture:
     """Walls and furniture are mostly paler and greyer than the things people buy."""
-    if rng.random() < 0.25:
+    if rng.random() < 0.2:
         return picture
-    grey = picture.mean(axis=2, keepdims=True)
-    calm = grey + (picture - grey) * rng.uniform(0.1, 0.7)
-    calm = calm.mean() + (calm - calm.mean()) * rng.uniform(0.3, 1.0)
+    saturation, contrast = rng.uniform(0.0, 0.5), rng.uniform(0.3, 1.0)
     pale = rng.uniform(0, 0.6) * (rng.random() < 0.6)
-    out: patterns.Picture = np.clip(calm + (235 - calm) * pale, 0, 255).astype(np.uint8)
-    return out
+    mean = float(picture[::8, ::8].mean())
+    # Towards its grey, then its mean, then white: one linear map of the colour.
+    mix = np.full((3, 4), (1 - saturation) / 3)
+    mix[:, :3] += saturation * np.eye(3)
+    mix[:, :3] *= contrast * (1 - pale)
+    mix[:, 3] = (1 - contrast) * mean * (1 - pale) + 235 * pale
+    return np.asarray(cv2.transform(picture, mix), np.uint8)
 
 
 def table(rng: np.random.Generator, kit: Materials, d: float) -> tuple[Body, int]:
@@ -133,14 +137,14 @@ def table(rng: np.random.Generator, kit: Materials, d: float) -> tuple[Body, int
     size = 512 if kit.texture_px <= 128 else 1024
     half_x, half_y = (rng.uniform(0.5, 1.2, 2) if rng.random() < 0.7 else rng.uniform(2, 4, 2)) if d > 0.1 else (4, 4)
     kind = rng.random()
-    if kind < 0.35:
+    if kind < 0.45:
         picture = patterns.wood(rng, size)
-    elif kind < 0.6 or d < 0.3:
-        picture = patterns.surface(rng, size, 0.0)
+    elif kind < 0.7 or d < 0.3:
+        picture = _muted(rng, patterns.surface(rng, size, 0.0))
     else:
-        picture = patterns.surface(rng, size, 0.8 * d)
+        picture = _muted(rng, patterns.surface(rng, size, 0.8 * d))
     gloss = float(rng.choice([0, 0, 0.25]))
-    top = kit.add(_muted(rng, picture), 2 * max(half_x, half_y), gloss=gloss)
+    top = kit.add(picture, 2 * max(half_x, half_y), gloss=gloss)
     sheet = bodies.plate(affine((0, 0, 0), None, (half_x, half_y, 1)), top)
     parts = [sheet]
     if half_x < 1.3 and rng.random() < 0.6:

@@ -13,7 +13,8 @@ Path = NDArray[np.float64]  # (T, 3)
 def drift(rng: np.random.Generator, ticks: NDArray[np.float64], speed: float) -> Path:
     """(T, 3) a smooth wander of about `speed` per tick in every direction, starting at zero."""
     span = max(float(np.ptp(ticks)), 1.0)
-    straight = rng.normal(0, speed, 3)
+    # Long clips turn back rather than lose everything.
+    straight = rng.normal(0, speed, 3) * min(1.0, 30 / span)
     path = np.outer(ticks - ticks[0], straight)
     for _ in range(2):
         rate, phase = rng.uniform(0.08, 0.6), rng.uniform(0, 2 * np.pi, 3)

@@ -43,13 +43,14 @@ def near_color(rng: np.random.Generator, base: Floats, spread: float) -> Floats:
 
 def fractal(rng: np.random.Generator, size: int, beta: float, channels: int = 1) -> Floats:
     """(S, S) or (S, S, C) noise with amplitude falling as 1/f**beta, mean 0, standard deviation 1."""
-    out = np.zeros((size, size, channels), np.float32)
+    out = np.zeros((1, 1, channels), np.float32)
     cells = 2
     while cells <= min(size, 256):  # finer detail would not survive the lens
-        grid = rng.standard_normal((cells, cells, channels), dtype=np.float32) * np.float32(cells**-beta)
-        layer = grid if cells == size else cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
-        out += layer.reshape(out.shape)
+        finer = cv2.resize(out, (cells, cells), interpolation=cv2.INTER_CUBIC).reshape(cells, cells, channels)
+        out = finer + rng.standard_normal(finer.shape, dtype=np.float32) * np.float32(cells**-beta)
         cells *= 2
+    if cells // 2 != size:
+        out = cv2.resize(out, (size, size), interpolation=cv2.INTER_CUBIC).reshape(size, size, channels)
     sample = out[:: max(size // 32, 1), :: max(size // 32, 1)].reshape(-1, channels)
     out -= sample.mean(axis=0)
     out /= sample.std(axis=0) + np.float32(1e-6)
@@ -126,7 +127,7 @@ def speckle(rng: np.random.Generator, size: int) -> Picture:
 def wood(rng: np.random.Generator, size: int) -> Picture:
     """Grain along one direction, perhaps in planks."""
     hue = rng.uniform(0.04, 0.12)
-    value, saturation = rng.uniform(0.25, 0.95), rng.uniform(0.12, 0.65)
+    value, saturation = np.sqrt(rng.uniform(0.06, 0.96)), rng.uniform(0.08, 0.6)
     light = np.asarray(colorsys.hsv_to_rgb(hue, saturation, value), np.float32) * 255
     dark = light * np.float32(rng.uniform(0.5, 0.93))
     coarse = fractal(rng, size, 1.2)

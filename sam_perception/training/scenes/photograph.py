@@ -89,20 +89,20 @@ def _streak(rng: np.random.Generator, length: float) -> Floats | None:
 def random_camera(rng: np.random.Generator, first: Picture, frames: int, d: float) -> Camera:
     """Effects for a clip, exposed for its first picture; `d` from 0 (nearly ideal) to 1."""
     height, width = first.shape[:2]
-    wanted = 255 * np.clip(rng.normal(0.46, 0.06 + 0.08 * d), 0.15, 0.8)
+    wanted = 255 * np.clip(rng.normal(0.5, 0.06 + 0.08 * d), 0.15, 0.8)
     # Cameras expose for the picture's mean, and not without limit.
     exposure = float(np.clip(wanted / max(float(first.mean()), 1.0), 0.55, 2.6))
     scale = width / 256
     noise = None
     pad = 24
-    if rng.random() < 0.85 * d:
-        sigma, chroma = rng.exponential(2.2), rng.uniform(0.2, 1)
+    if rng.random() < 0.8 * d:
+        sigma, chroma = rng.exponential(1.7), rng.uniform(0.2, 1)
         luma = rng.standard_normal((height + pad, width + pad, 1), dtype=np.float32)
         color = rng.standard_normal((height + pad, width + pad, 3), dtype=np.float32)
-        noise = ((luma + np.float32(chroma) * color) * np.float32(min(sigma, 10))).astype(np.float32)
+        noise = ((luma + np.float32(chroma) * color) * np.float32(min(sigma, 8))).astype(np.float32)
         if rng.random() < 0.4:
             noise = cv2.GaussianBlur(noise, (0, 0), float(rng.uniform(0.4, 1.0))) * np.float32(1.6)
-    blur = (rng.uniform(0.42, 0.75) if rng.random() < 0.65 else rng.uniform(0.5, 1.4)) * scale
+    blur = (rng.uniform(0.42, 0.75) if rng.random() < 0.78 else rng.uniform(0.5, 1.4)) * scale
     shaken = rng.random() < 0.25 * d
     streaks = tuple(_streak(rng, rng.exponential(4.0) * scale) if shaken else None for _ in range(frames))
     return Camera(

@@ -104,7 +104,7 @@ class Renderer:
         return out, poses
 
     def _boxes(self, poses: NDArray[np.float64], camera_from_world: Matrix) -> list[Box]:
-        """The pixels that each part may cover; all of them where it reaches behind the camera."""
+        """The pixels that each part may cover."""
         camera = self._stage.camera
         from_part = camera_from_world @ poses
         points = np.einsum("pij,pkj->pki", from_part[:, :3, :3], self._hulls) + from_part[:, None, :3, 3]
@@ -115,8 +115,8 @@ class Renderer:
         x0, y0 = np.floor(x.min(axis=1)), np.floor(y.min(axis=1))
         x1, y1 = np.ceil(x.max(axis=1)) + 1, np.ceil(y.max(axis=1)) + 1
         partly = z.min(axis=1) < 0.03
-        x0[partly], y0[partly], x1[partly], y1[partly] = 0, 0, camera.width, camera.height
-        x1[z.max(axis=1) < 0.03] = 0
+        for k in np.flatnonzero(partly):
+            x0[k], y0[k], x1[k], y1[k] = _clipped_box(points[k], camera)
         corners = np.stack(
             [x0.clip(0, camera.width), y0.clip(0, camera.height), x1.clip(0, camera.width), y1.clip(0, camera.height)],
             axis=1,
@@ -216,6 +216,20 @@ class Renderer:
         share = ground_shadow(stage.camera, camera_from_world, corners, light.towards, light.shadow, blur_px)
         share[~np.isin(buffers.material, list(stage.grounds))] = 1
         return share
+
+
+def _clipped_box(points: NDArray[np.float64], camera: CameraIntrinsics) -> Box:
+    """The pixels that the hull of points (K, 3) covers, of which some lie behind the camera."""
+    near = 0.03
+    front, behind = points[points[:, 2] >= near], points[points[:, 2] < near]
+    if not len(front):
+        return (0, 0, 0, 0)
+    a, b = front[:, None], behind[None]
+    share = (near - a[..., 2:]) / (b[..., 2:] - a[..., 2:])
+    corners = np.concatenate([front, (a + share * (b - a)).reshape(-1, 3)])
+    pixels = corners[:, :2] / corners[:, 2:] * [camera.fx, camera.fy] + [camera.cx, camera.cy]
+    low, high = np.floor(pixels.min(axis=0)), np.ceil(pixels.max(axis=0)) + 1
+    return (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
 
 
 def _mirrored(x: Floats) -> Floats:

@@ -81,7 +81,7 @@ def _speed(rng: np.random.Generator, d: float) -> float:
 def table_stage(rng: np.random.Generator, options: SceneOptions, kit: Materials) -> tuple[list[Mover], View, set[int]]:
     """Household things on a table in a room, some of them moved."""
     d, camera = options.difficulty, random_intrinsics(rng, options)
-    count = int(rng.integers(1, 3 + round(d * (options.max_objects + 3))))
+    count = int(rng.integers(1 + (d > 0.5), 3 + round(d * (options.max_objects + 3))))
     distance = rng.uniform(0.45, 1.3)
     piled = rng.random() < 0.45  # as on a crowded desk; else loosely
     spread = distance * (rng.uniform(0.1, 0.25) if piled else rng.uniform(0.2, 0.42)) / (camera.fx / camera.width)
