@@ -1,0 +1,1 @@
+"""The subcommands of `sam-perception`, one module each."""

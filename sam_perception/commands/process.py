@@ -1,0 +1,231 @@
+"""`sam-perception process`: a recording in, a bag with all results out, every frame processed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+from sam_perception.commands.prompt_file import PromptSchedule, read_prompts
+from sam_perception.commands.settings import add_settings_arguments, config_from
+from sam_perception.commands.text_table import text_table
+from sam_perception.errors import FrameError, PromptError, SourceError
+from sam_perception.frame import RgbdFrame
+from sam_perception.prompts import Prompt
+from sam_perception.scene import ObjectState, Scene
+from sam_perception.sinks.history import RunHistory
+from sam_perception.sources import FrameSource, Rejection, open_source
+
+EPILOG = """
+examples:
+  sam-perception process recording.bag out.bag --prompts prompts.yaml --report report
+  sam-perception process folder out.bag --prompts prompts.yaml --set geometry.max_depth_m=2
+  sam-perception process folder frames.bag --frames-only       turn a folder of pictures into a bag
+
+prompts.yaml:
+  - object_id: 1
+    label: mug
+    frame: 0                     # index in the recording, or stamp_ns
+    box: [250, 200, 330, 290]    # x_min y_min x_max y_max in pixels
+  - object_id: 2
+    points: [[120, 310]]         # with point_labels: [1, 0] for clicks on and beside it
+  - object_id: 3
+    mask: mask.png               # beside this file; with value: 3 for pixels of that value
+"""
+
+
+class Processor(Protocol):
+    """What `process` needs of `Perception`."""
+
+    def prompt(self, prompt: Prompt) -> Any:
+        """Point at an object in the next frame."""
+
+    def step(self, frame: RgbdFrame) -> Scene:
+        """Process one frame."""
+
+    def reset(self) -> Any:
+        """Forget everything."""
+
+
+class Sink(Protocol):
+    """Takes results."""
+
+    def write(self, frame: RgbdFrame, scene: Scene) -> None:
+        """Take one frame's."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "process",
+        help="run a recording (rosbag2 or folder) through perception into a rosbag2, without ROS",
+        description="Process every frame of a recording and write all outputs of the node into a rosbag2.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "input", type=Path, metavar="IN", help="rosbag2 (sqlite3 or mcap), or a folder with color/ depth/"
+    )
+    parser.add_argument("output", type=Path, metavar="OUT", help="rosbag2 folder to create")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="which objects to follow, see below")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="also write index.html, a video and pictures")
+    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="of OUT (default %(default)s)")
+    parser.add_argument("--with-inputs", action="store_true", help="also write colour, depth and camera_info")
+    parser.add_argument("--frames-only", action="store_true", help="write only these; needs no prompts and no model")
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N frames")
+    for role in ("color", "depth", "info"):
+        parser.add_argument(f"--{role}-topic", metavar="NAME", help="in IN, where it cannot be told by itself")
+    add_settings_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the subcommand; returns the exit code."""
+    if arguments.prompts is None and not arguments.frames_only:
+        raise PromptError("no prompts: give --prompts FILE, or --frames-only to turn the recording into a bag")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise SourceError(f"--limit is {arguments.limit}: process at least one frame")
+    schedule = PromptSchedule([]) if arguments.frames_only else read_prompts(arguments.prompts)
+    config = config_from(arguments)
+    with _open(arguments) as source:
+        if arguments.frames_only:
+            return _copy(source, arguments)
+        from sam_perception.perception import Perception
+
+        return _process(source, schedule, Perception(config), arguments, config.model)
+
+
+def _open(arguments: argparse.Namespace) -> FrameSource:
+    topics = (arguments.color_topic, arguments.depth_topic, arguments.info_topic)
+    if not any(topics):
+        return open_source(arguments.input)
+    from sam_perception.sources.bag import BagSource
+
+    return BagSource(arguments.input, color_topic=topics[0], depth_topic=topics[1], info_topic=topics[2])
+
+
+def _process(
+    source: FrameSource, schedule: PromptSchedule, perception: Processor, arguments: argparse.Namespace, model: str
+) -> int:
+    from sam_perception.sinks.bag import BagSink
+    from sam_perception.sinks.report import ReportSink
+
+    with ExitStack() as stack:
+        bag = BagSink(arguments.output, storage=arguments.storage, inputs=arguments.with_inputs)
+        sinks: list[Sink] = [stack.enter_context(bag)]
+        if arguments.report is not None:
+            title = f"sam_perception: {arguments.input.name}"
+            about = f"{source.description}; model {model}"
+            report = ReportSink(arguments.report, title=title, source=about, independent=source.independent)
+            sinks.append(stack.enter_context(report))
+        history, rejected = process(source, schedule, perception, sinks, limit=arguments.limit, progress=True)
+        if arguments.report is not None:
+            for one in rejected:
+                report.note(f"rejected frame at {one.stamp_ns} ns: {one.kind}: {one.reason}")
+    _summarise(history, rejected, arguments)
+    _check_prompts(schedule, history)
+    return 0
+
+
+def process(
+    source: FrameSource,
+    schedule: PromptSchedule,
+    perception: Processor,
+    sinks: Sequence[Sink],
+    *,
+    limit: int | None = None,
+    progress: bool = False,
+) -> tuple[RunHistory, list[Rejection]]:
+    """Every frame of `source` through `perception` into `sinks`, prompts at their frames.
+
+    Separate scenes are processed each on its own. Frames that cannot be used are collected and left out.
+
+    Raises:
+        SourceError: the source breaks, or has no usable frame.
+        SinkError: a sink cannot write.
+        PerceptionError: a prompt or the model cannot be used.
+    """
+    history, refused = RunHistory(), list[Rejection]()
+    for handed_out, frame in enumerate(_with_progress(source, limit, shown=progress)):
+        if source.independent:
+            perception.reset()
+        for prompt in schedule.due(handed_out + len(source.rejected), frame.stamp_ns):
+            perception.prompt(prompt)
+        try:
+            scene = perception.step(frame)
+        except FrameError as error:
+            refused.append(Rejection.of(frame.stamp_ns, error))
+            continue
+        for sink in sinks:
+            sink.write(frame, scene)
+        history.add(scene)
+    rejected = [*source.rejected, *refused]
+    if not history.stamps_ns:
+        first = f": {rejected[0].reason}" if rejected else ""
+        raise SourceError(f"{source.description}: no frame could be used, {len(rejected)} were rejected{first}")
+    return history, rejected
+
+
+def _with_progress(source: FrameSource, limit: int | None, *, shown: bool) -> Iterable[RgbdFrame]:
+    from itertools import islice
+
+    from tqdm import tqdm
+
+    total = len(source) if limit is None else min(limit, len(source))
+    # disable=None: only on terminals.
+    disable = None if shown else True
+    frames: Iterable[RgbdFrame] = tqdm(islice(source, limit), total=total, unit="frame", disable=disable)
+    return frames
+
+
+def _copy(source: FrameSource, arguments: argparse.Namespace) -> int:
+    from sam_perception.sinks.bag import BagSink
+
+    count = 0
+    with BagSink(arguments.output, storage=arguments.storage, inputs=True, outputs=False) as sink:
+        for frame in _with_progress(source, arguments.limit, shown=True):
+            sink.write(frame)
+            count += 1
+        if not count:
+            raise SourceError(f"{source.description}: no frame could be used, {len(source.rejected)} were rejected")
+    sys.stdout.write(f"{arguments.output}: {count} frames, {len(source.rejected)} rejected\n")
+    _write_rejections(source.rejected)
+    return 0
+
+
+def _summarise(history: RunHistory, rejected: Sequence[Rejection], arguments: argparse.Namespace) -> None:
+    header = ("object", "frames", *(state.name.lower() for state in ObjectState), "longest gap")
+    rows = [
+        (one.name, str(len(one.frames)), *(str(one.count(state)) for state in ObjectState), str(one.longest_gap()))
+        for one in (history.objects[i] for i in sorted(history.objects))
+    ]
+    sys.stdout.write(f"{text_table(header, rows)}\n")
+    sys.stdout.write(f"{arguments.output}: {len(history.stamps_ns)} frames, {len(rejected)} rejected\n")
+    if arguments.report is not None:
+        sys.stdout.write(f"{arguments.report / 'index.html'}\n")
+    for note in history.notes:
+        sys.stdout.write(f"note: {note}\n")
+    _write_rejections(rejected)
+
+
+def _write_rejections(rejected: Sequence[Rejection]) -> None:
+    """The first message of each kind with its count: a broken camera says the same thousands of times."""
+    kinds: dict[str, list[Rejection]] = {}
+    for one in rejected:
+        kinds.setdefault(one.kind, []).append(one)
+    for kind, ones in kinds.items():
+        sys.stdout.write(f"rejected {len(ones)} x {kind}, first at {ones[0].stamp_ns} ns: {ones[0].reason}\n")
+
+
+def _check_prompts(schedule: PromptSchedule, history: RunHistory) -> None:
+    """Raise PromptError where an object that was asked for is in no result."""
+    if schedule.unused:
+        first = schedule.unused[0]
+        frame = f"frame {first.frame}" if first.stamp_ns is None else f"a frame at {first.stamp_ns} ns"
+        raise PromptError(f"{first.where}: {frame} was not processed; give a frame of the recording")
+    missing = [i for i in schedule.object_ids if i not in history.objects]
+    if missing:
+        raise PromptError(f"objects {missing} were never tracked: {'; '.join(history.notes) or 'see the prompts'}")
