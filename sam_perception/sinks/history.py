@@ -72,7 +72,7 @@ class RunHistory:
             self.objects.setdefault(track.id, ObjectHistory(track.id, track.label)).add(index, track)
         for stage, spent in scene.timings_ms.items():
             self.timings_ms.setdefault(stage, []).append(float(spent))
-        self.notes += [f"frame {index}: {note}" for note in scene.rejected]
+        self.notes += [f"frame {index}: {note}" for note in (*scene.rejected, *scene.notes)]
 
     def seconds(self) -> Floats:
         """Time of each frame since the first."""
