@@ -235,7 +235,7 @@ def test_every_hull_covers_its_shape() -> None:
 def test_the_nearest_surface_wins_whatever_the_order() -> None:
     options = SceneOptions(width=120, height=90, frames=1)
     hidden_px = 0
-    for seed in range(5):
+    for seed in range(15):
         stage, count = random_stage(np.random.default_rng(seed), options)
         backwards = dataclasses.replace(stage, actors=stage.actors[::-1])
         a, b = (Renderer(s, count, amodal=True).frame(0)[1] for s in (stage, backwards))
