@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin, Writer
 
 from sam_perception import messages
 from sam_perception.errors import SinkError
 from sam_perception.frame import RgbdFrame
 from sam_perception.messages import Message
 from sam_perception.scene import Scene
-from sam_perception.sinks.bag_types import BagTypes, full_name, typestore
+from sam_perception.sinks.bag_types import BagTypes
+from sam_perception.sinks.raw_bag import RawBag
 
-STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 NODE = "/sam_perception"
 
 INPUTS = {
@@ -49,38 +45,21 @@ class BagSink:
     """
 
     def __init__(self, path: Path | str, *, storage: str = "mcap", inputs: bool = False, outputs: bool = True) -> None:
-        self.path = Path(path)
-        if storage not in STORAGES:
-            raise SinkError(f"bag storage is {storage!r}: choose one of {', '.join(STORAGES)}")
-        if self.path.exists():
-            raise SinkError(f"{self.path} exists already: remove it or choose another name; bags are not overwritten")
         self._types = BagTypes()
         self._topics = {**(INPUTS if inputs else {}), **(OUTPUTS if outputs else {})}
         self._inputs, self._outputs = inputs, outputs
-        self._writer = Writer(self.path, version=9, storage_plugin=STORAGES[storage])
-        self._connections: dict[str, Connection] = {}
-        self._open = False
-        try:
-            self._writer.open()
-            self._open = True
-            for topic, name in self._topics.items():
-                self._connections[topic] = self._writer.add_connection(topic, full_name(name), typestore=typestore())
-        except Exception as error:
-            self.abort()
-            raise self._failed(error) from error
+        self._bag = RawBag(path, self._topics, storage=storage)
 
     def write(self, frame: RgbdFrame, scene: Scene | None = None) -> None:
         """Write one frame's messages; `scene` is needed unless only inputs are written."""
-        types, stamp_ns = self._types, frame.stamp_ns
+        types = self._types
         built: dict[str, Message] = {}
         if self._inputs:
             frames = (messages.color_image, messages.depth_image, messages.camera_info)
             built.update(zip(INPUTS, (build(types, frame) for build in frames), strict=True))
         if self._outputs:
             if scene is None:
-                raise SinkError(
-                    f"no scene for the frame at {stamp_ns} ns: pass one, or open the sink with outputs=False"
-                )
+                raise SinkError(f"no scene for the frame at {frame.stamp_ns} ns: pass one, or use outputs=False")
             results = (
                 messages.tracked_object_array(types, scene),
                 messages.id_mask_image(types, scene),
@@ -90,31 +69,11 @@ class BagSink:
             )
             built.update(zip(OUTPUTS, results, strict=True))
         for topic, message in built.items():
-            self._write(topic, stamp_ns, message)
-
-    def _write(self, topic: str, stamp_ns: int, message: Any) -> None:
-        raw = self._types.serialize(message, self._topics[topic])
-        try:
-            self._writer.write(self._connections[topic], stamp_ns, raw)
-        except Exception as error:
-            self.abort()
-            raise self._failed(error) from error
+            self._bag.write(topic, frame.stamp_ns, types.serialize(message, self._topics[topic]))
 
     def close(self) -> None:
-        """Write the index and metadata.yaml; without it the bag is not complete. Twice is fine."""
-        if not self._open:
-            return
-        self._open = False
-        try:
-            self._writer.close()
-        except Exception as error:
-            raise self._failed(error) from error
-
-    def abort(self) -> None:
-        """Close without an index: what there is can be seen to be incomplete."""
-        if self._open:
-            self._open = False
-            self._writer.abort()
+        """Write the index and metadata.yaml; twice is fine."""
+        self._bag.close()
 
     def __enter__(self) -> BagSink:
         return self
@@ -122,12 +81,4 @@ class BagSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
-    def _failed(self, error: Exception) -> SinkError:
-        return SinkError(
-            f"{self.path} cannot be written ({type(error).__name__}: {error}): check the folder and free space"
-        )
+        self._bag.__exit__(kind, error, traceback)
