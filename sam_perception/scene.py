@@ -78,7 +78,7 @@ class Track:
     score: float  # probability that the object is in the picture
     mask_score: float  # the model's estimate of the mask's IoU
     mask: NDArray[np.bool_]  # (H, W); all false when not visible
-    last_seen_ns: int  # stamp of the last frame with the object visible
+    last_seen_ns: int  # stamp of the last frame with the object visible; 0: never yet
     lifted: Lifted = field(default_factory=Lifted)
 
     @property
@@ -233,6 +233,7 @@ class Scene:
     objects: tuple[Track, ...] = ()  # in order of id; also those not visible
     timings_ms: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # per stage
     rejected: tuple[str, ...] = ()  # prompts that could not be applied to this frame, and why
+    notes: tuple[str, ...] = ()  # what was done otherwise than asked, or happened to the stream
     grasp_targets: tuple[GraspTarget, ...] = ()  # per object best first, in order of object id
     grasp_reasons: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))  # object id: why none
     ground: Plane | None = None

@@ -1,0 +1,64 @@
+"""One thread that always works on the newest item."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class LatestWorker(Generic[Item]):
+    """Handles items in a thread of its own; an item that comes while it is busy replaces the one that waits.
+
+    So there is never a backlog: whatever the handler takes, the next item is the newest one.
+
+    Args:
+        handle: called in the thread, once per item.
+        on_error: called in the thread with what `handle` raised; the thread goes on.
+    """
+
+    def __init__(self, handle: Callable[[Item], None], on_error: Callable[[Exception], None], name: str) -> None:
+        self._handle = handle
+        self._on_error = on_error
+        self._changed = threading.Condition()
+        self._waiting: Item | None = None
+        self._stopping = False
+        # A daemon: a model that takes long over one picture must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def offer(self, item: Item) -> bool:
+        """Leave an item for the thread, without waiting; whether it took the place of another one."""
+        with self._changed:
+            replaced = self._waiting is not None
+            self._waiting = item
+            self._changed.notify()
+            return replaced
+
+    def clear(self) -> None:
+        """Forget the item that waits."""
+        with self._changed:
+            self._waiting = None
+
+    def stop(self, timeout_s: float) -> bool:
+        """Take no more items; whether the thread has ended within the time."""
+        with self._changed:
+            self._stopping = True
+            self._waiting = None
+            self._changed.notify()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._waiting is not None)
+                if self._stopping or self._waiting is None:
+                    return
+                item, self._waiting = self._waiting, None
+            try:
+                self._handle(item)
+            except Exception as error:
+                self._on_error(error)
