@@ -134,7 +134,7 @@ def _muted(rng: np.random.Generator, picture: patterns.Picture) -> patterns.Pict
 
 def table(rng: np.random.Generator, kit: Materials, d: float) -> tuple[Body, int]:
     """A table top with its upper side at z = 0, and that side's material."""
-    size = 512 if kit.texture_px <= 128 else 1024
+    size = kit.texture_px * 4
     half_x, half_y = (rng.uniform(0.5, 1.2, 2) if rng.random() < 0.7 else rng.uniform(2, 4, 2)) if d > 0.1 else (4, 4)
     kind = rng.random()
     if kind < 0.45:
@@ -159,7 +159,7 @@ def table(rng: np.random.Generator, kit: Materials, d: float) -> tuple[Body, int
 
 def room(rng: np.random.Generator, kit: Materials, d: float, floor_m: float) -> Body:
     """A floor and four walls around the origin."""
-    size = 256
+    size = kit.texture_px * 2
     parts = []
     floor = kit.add(_muted(rng, patterns.surface(rng, size, 0.6 * d)), 2.0)
     reach = rng.uniform(2.2, 5.0)
@@ -193,10 +193,11 @@ def furniture(rng: np.random.Generator, kit: Materials, azimuth_rad: float, floo
 def backdrop(rng: np.random.Generator, kit: Materials, d: float, reach_m: float) -> Body:
     """A photograph-like sheet that stands across the x axis, facing the origin."""
     if d < 0.3:
-        picture = patterns.surface(rng, 256, 0.0)
+        picture = patterns.surface(rng, kit.texture_px * 2, 0.0)
     else:
         maker = (patterns.leaves, patterns.leaves, patterns.clouds, patterns.mottle)[rng.integers(4)]
-        picture = maker(rng, 512) if rng.random() < 0.7 * d else patterns.surface(rng, 256, 0.5)
+        size = kit.texture_px * (4 if rng.random() < 0.7 * d else 2)
+        picture = maker(rng, size) if size > kit.texture_px * 2 else patterns.surface(rng, size, 0.5)
     facing = turn((0, 0, 1), -np.pi / 2) @ turn((1, 0, 0), np.pi / 2)
     return Body(
         (bodies.plate(affine((0, 0, 0), facing, (reach_m, reach_m, 1)), kit.add(picture, reach_m)),),

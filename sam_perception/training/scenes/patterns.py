@@ -45,7 +45,7 @@ def fractal(rng: np.random.Generator, size: int, beta: float, channels: int = 1)
     """(S, S) or (S, S, C) noise with amplitude falling as 1/f**beta, mean 0, standard deviation 1."""
     out = np.zeros((1, 1, channels), np.float32)
     cells = 2
-    while cells <= min(size, 256):  # finer detail would not survive the lens
+    while cells <= max(size // 2, 2):  # finer detail would not survive the lens
         finer = cv2.resize(out, (cells, cells), interpolation=cv2.INTER_CUBIC).reshape(cells, cells, channels)
         out = finer + rng.standard_normal(finer.shape, dtype=np.float32) * np.float32(cells**-beta)
         cells *= 2

@@ -197,7 +197,8 @@ def _pole(rng: np.random.Generator, kit: Materials, view: View) -> Mover:
 
 def random_stage(rng: np.random.Generator, options: SceneOptions) -> tuple[Stage, int]:
     """A stage and the number of its labelled objects (instances 1 to N)."""
-    kit = Materials(128 if options.width <= 384 else 256)
+    # About as many texels on a large object as it has pixels.
+    kit = Materials(64 if options.width <= 160 else 128 if options.width <= 384 else 256)
     on_table = rng.random() < (0.7 if options.difficulty > 0.1 else 0.5)
     make = table_stage if on_table else flying_stage
     movers, view, grounds = make(rng, options, kit)
