@@ -155,7 +155,8 @@ class MemoryBank:
         """Choose what objects attend to in a frame: prompted frames, the last ones, and pointers.
 
         As in SAM 2, memories of prompted frames count even if they lie ahead (a late prompt may lie
-        before a correction), pointers only from the past.
+        before a correction), pointers only from the past. The frame itself never counts, so that clicks
+        that come one by one give what they give together.
         """
         kept, window = self.shape.conditioning, self.shape.window
         memories, pointers = [], []
@@ -165,13 +166,13 @@ class MemoryBank:
             # Row age - 1 of the temporal encodings for a recent frame, the last row for a prompted one.
             memories.append(
                 [(place, age - 1) for place, age in recent]
-                + [(place, window) for place, f in enumerate(prompted) if f != EMPTY]
+                + [(place, window) for place, f in enumerate(prompted) if f not in (EMPTY, frame)]
             )
             pointers.append(
                 self._recent(
                     self._pointer_frames[slot], self._pointer_ring, frame, self.shape.pointer_window, prompted
                 )
-                + [(place, frame - f) for place, f in enumerate(prompted) if EMPTY != f <= frame]
+                + [(place, frame - f) for place, f in enumerate(prompted) if EMPTY != f < frame]
             )
         return Selection(*_columns(memories), *_columns(pointers))
 
@@ -180,7 +181,7 @@ class MemoryBank:
     ) -> list[tuple[int, int]]:
         """Place and age of the remembered recent frames, youngest first; not those that are conditioning frames."""
         held = frames.tolist()
-        places = [(self.shape.conditioning + (frame - age) % ring, age) for age in range(1, window + 1)]
+        places = [(self.shape.conditioning + (frame - age) % ring, age) for age in range(1, min(window, frame) + 1)]
         return [(place, age) for place, age in places if held[place] == frame - age and frame - age not in prompted]
 
     def values(self, slots: Sequence[int], selection: Selection) -> Tensor:
