@@ -15,7 +15,7 @@ Depth = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _MILLIMETRES_PER_METRE = np.float32(1000.0)
-_LEAST_NEIGHBOURS = 2  # of 8; a wire one pixel wide has two
+_STEEPEST = 2.0  # edge jumps per pixel; about 88 degrees at a focal length of 600 px
 _EVIDENCE_SHARE = 0.3  # of the place's pixels that need depth before anything is said of it
 
 # Neighbours as (rows down, columns right); the other four are the same pairs seen from the other end.
@@ -59,16 +59,16 @@ def flying_pixels(depth_m: Depth, settings: GeometryConfig) -> Mask:
 
     At an edge sensors report depths between the near and the far surface, where there is
     nothing. Such a pixel steps by more than `edge_jump` (relative to depth) nearer on one side and
-    farther on the opposite side, in one of four directions. A pixel of a steep surface does so
-    too, but there the steps go on evenly: a plane's inverse depth is linear in the pixels, so a
-    pixel is kept where the steps of inverse depth two pixels to both sides agree. Pixels with
-    fewer than two neighbours at their own depth are on no surface. Pixels without a valid
-    depth are not flying.
+    farther on the opposite side, in one of four directions. So does a pixel of a steep surface, but
+    there the steps go on evenly: a plane's inverse depth is linear in the pixels. A pixel is
+    kept where the steps of inverse depth agree within a half over two pixels to both sides, as
+    far as these are known, and are not larger than two edge jumps. A pixel without any
+    neighbour at its own depth is on no surface. Pixels without a valid depth are not flying.
     """
     valid = depth_valid(depth_m, settings)
     z = np.where(valid, depth_m, np.float32(np.nan))
     flying = np.zeros(z.shape, np.bool_)
-    neighbours = np.zeros(z.shape, np.uint8)
+    neighbours = np.zeros(z.shape, np.bool_)
     for direction in _DIRECTIONS:
         here, there = _pair(z.shape, direction)
         a, b = z[here], z[there]
@@ -76,16 +76,16 @@ def flying_pixels(depth_m: Depth, settings: GeometryConfig) -> Mask:
         jump = settings.edge_jump * np.minimum(a, b)
         with np.errstate(invalid="ignore"):
             up, down = step > jump, step < -jump
-            near = (np.abs(step) <= jump).view(np.uint8)
-        neighbours[here] += near
-        neighbours[there] += near
+            near = np.abs(step) <= jump
+        neighbours[here] |= near
+        neighbours[there] |= near
         between = np.zeros(z.shape, np.bool_)
         arriving_up, arriving_down = np.zeros_like(between), np.zeros_like(between)
         arriving_up[there], arriving_down[there] = up, down
         between[here] = (up & arriving_up[here]) | (down & arriving_down[here])
-        _keep_steep_surfaces(between, z, direction)
+        _keep_steep_surfaces(between, z, direction, settings.edge_jump)
         flying |= between
-    return flying | (valid & (neighbours < _LEAST_NEIGHBOURS))
+    return flying | (valid & ~neighbours)
 
 
 def _pair(shape: tuple[int, ...], direction: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
@@ -100,21 +100,23 @@ def _pair(shape: tuple[int, ...], direction: tuple[int, int]) -> tuple[tuple[sli
     return (rows[0], columns[0]), (rows[1], columns[1])
 
 
-def _keep_steep_surfaces(between: Mask, z: Depth, direction: tuple[int, int]) -> None:
+def _keep_steep_surfaces(between: Mask, z: Depth, direction: tuple[int, int], edge_jump: float) -> None:
     """Clear candidates in `between` (in place) whose inverse depth goes on evenly along `direction`."""
     row, column = np.nonzero(between)
     if row.size == 0:
         return
     height, width = z.shape
-    samples = np.full((5, row.size), np.nan)
+    inverse = np.full((5, row.size), np.nan)
     for i, offset in enumerate((-2, -1, 0, 1, 2)):
         y, x = row + offset * direction[0], column + offset * direction[1]
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        samples[i, inside] = 1.0 / z[y[inside], x[inside]]
-    steps = np.diff(samples, axis=0)
-    mean = steps.mean(axis=0)
+        inverse[i, inside] = 1.0 / z[y[inside], x[inside]]
+    steps = np.diff(inverse, axis=0)
+    mean = 0.5 * (steps[1] + steps[2])  # these two are known, or the pixel were no candidate
+    known = np.isfinite(steps)
     with np.errstate(invalid="ignore"):
-        steep = (np.abs(steps - mean) < 0.5 * np.abs(mean)).all(axis=0)
+        even = ((np.abs(steps - mean) < 0.5 * np.abs(mean)) | ~known).all(axis=0)
+    steep = even & (known.sum(axis=0) >= 3) & (np.abs(mean) <= _STEEPEST * edge_jump * inverse[2])
     between[row[steep], column[steep]] = False
 
 

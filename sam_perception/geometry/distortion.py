@@ -28,6 +28,7 @@ from sam_perception.frame import CameraIntrinsics, DistortionModel
 
 Array = NDArray[np.float64]
 
+_NEGLIGIBLE = 1e-9  # of a distortion coefficient
 _MAX_ITERATIONS = 30
 _RESIDUAL = 1e-10  # normalised coordinates; 1e-7 px at a focal length of 1000 px
 
@@ -75,7 +76,8 @@ def _brown_fold(camera: CameraIntrinsics) -> float:
 
 
 def _first_positive_root(coefficients: NDArray[np.floating[Any]]) -> float:
-    roots = polynomial.polyroots(np.trim_zeros(coefficients, "b"))
+    # A leading coefficient of nearly zero only has roots far outside any lens, at infinity for numpy.
+    roots = polynomial.polyroots(polynomial.polytrim(coefficients, _NEGLIGIBLE))
     real = roots.real[(np.abs(roots.imag) < 1e-9 * (1.0 + np.abs(roots.real))) & (roots.real > 0)]
     return float(real.min()) if real.size else math.inf
 

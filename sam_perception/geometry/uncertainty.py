@@ -30,7 +30,9 @@ def centroid_covariance(
     The sum of four parts, with N_eff = max(1, N / 25) independent readings, S the points' own
     covariance, r = p / z the ray and s(z) = `depth_noise_m` z^2 the noise of one reading:
 
-    1. S / N_eff: which pixels are in the mask is a matter of chance at its border.
+    1. S / N_eff: which pixels are in the mask is a matter of chance at its border. For a disc of any
+       radius R in pixels this is (R/2)^2 / (pi R^2 / 25), so that it stands for a centroid shifted
+       by about 1.4 px: a border that is off by two pixels or so, as network masks are.
     2. mean(s(z)^2 r r^T) / N_eff: noise moves each point along its ray, and averages out.
     3. 0.25 s(z_c)^2 r_c r_c^T, along the centroid's ray: noise that all points share.
     4. m^2 (S + d d^T), with m the share of the mask's pixels without depth: the surface's centroid
