@@ -295,7 +295,7 @@ def test_clip_depth_agrees_with_exact_depth(clips: list[Clip]) -> None:
 
 
 def test_the_demo_hides_the_mug_for_about_ten_frames() -> None:
-    source = SyntheticSource(0, width=160, height=120)
+    source = SyntheticSource(width=160, height=120)
     areas = np.array([[truth.mask(k).sum() for k in truth.object_ids] for _, truth in source.with_truth()])
     mug = areas[:, 0]
     assert 8 <= (mug == 0).sum() <= 14
