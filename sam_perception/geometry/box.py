@@ -14,6 +14,7 @@ from sam_perception.scene import OrientedBox
 Matrix = NDArray[np.float64]
 
 _DIRECTIONS = 192  # in which the farthest points are looked for
+_BLOCK = 8  # of them at once
 _SAMPLE = 8000  # points among which they are looked for
 _NORMALS = 48  # hull faces tried as the box's base, largest first
 # Edges are compared with this much added, relative to the largest, so that among flat boxes,
@@ -39,7 +40,7 @@ def oriented_box(points: NDArray[np.floating]) -> OrientedBox:
     origin = cloud.mean(axis=1, keepdims=True)
     cloud -= origin
     axes = _least_axes(_extremes(cloud))
-    along = axes.T @ cloud
+    along = np.einsum("ji,jn->in", axes, cloud)
     low, high = along.min(axis=1), along.max(axis=1)
     order = np.argsort(low - high, kind="stable")
     rotation = _right_handed(axes[:, order])
@@ -62,9 +63,13 @@ def _extremes(cloud: Matrix) -> Matrix:
     """The farthest points (V, 3) in each direction and against it, of every k-th point of a large cloud (3, N)."""
     sample = cloud[:, :: max(1, cloud.shape[1] // _SAMPLE)]
     # float32 halves the time of the largest product here; which of two equally far points
-    # is taken does not matter, as the extent is measured on all of them.
-    along = _directions().astype(np.float32) @ sample.astype(np.float32)
-    farthest: Matrix = sample[:, np.unique(np.concatenate([along.argmin(axis=1), along.argmax(axis=1)]))].T
+    # is taken does not matter, as the extent is measured on all of them. In blocks, a product is too
+    # small for the BLAS to spread over threads, which wait for each other while the models compute.
+    points, found = sample.astype(np.float32), []
+    for block in np.split(_directions().astype(np.float32), _DIRECTIONS // _BLOCK):
+        along = block @ points
+        found += [along.argmin(axis=1), along.argmax(axis=1)]
+    farthest: Matrix = sample[:, np.unique(np.concatenate(found))].T
     return farthest
 
 

@@ -79,27 +79,31 @@ def deproject_mask(
     check_size(camera, depth_m, "depth")
     check_size(camera, mask, "mask")
     window = bounding_window(mask)
-    rays = ray_grid(camera)
-    return deproject_window(depth_m[window], rays[:, window[0], window[1]], np.flatnonzero(mask[window]))
+    return deproject_window(depth_m[window], ray_grid(camera)[:, window[0], window[1]], mask[window])
 
 
 def deproject_window(
-    depth_m: NDArray[np.float32], rays: NDArray[np.float32], indices: NDArray[np.intp]
+    depth_m: NDArray[np.float32], rays: NDArray[np.float32], mask: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Points (N, 3) in metres at flat row-major `indices` of a depth window (h, w) with `rays` (2, h, w)."""
-    points = np.empty((len(indices), 3), np.float32)
-    z = depth_m.ravel().take(indices)
-    np.multiply(rays[0].ravel().take(indices), z, out=points[:, 0])
-    np.multiply(rays[1].ravel().take(indices), z, out=points[:, 1])
-    points[:, 2] = z
+    """Points (N, 3) in metres of a window's masked pixels; depth and mask (h, w), rays (2, h, w)."""
+    # One-dimensional masks and rows of one coordinate are what numpy is fastest at; the result
+    # is (N, 3) to everyone, with its columns contiguous.
+    inside = mask.ravel()
+    z = depth_m.ravel()[inside]
+    columns = np.empty((3, z.size), np.float32)
+    np.multiply(rays[0].ravel()[inside], z, out=columns[0])
+    np.multiply(rays[1].ravel()[inside], z, out=columns[1])
+    columns[2] = z
+    points: NDArray[np.float32] = columns.T
     return points
 
 
 def bounding_window(mask: NDArray[np.bool_], margin_px: int = 0) -> tuple[slice, slice]:
     """Rows and columns of the smallest window around a mask (H, W), widened but inside the image."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.any(axis=1))
     if rows.size == 0:
         return slice(0, 0), slice(0, 0)
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
     return (
         slice(max(int(rows[0]) - margin_px, 0), int(rows[-1]) + 1 + margin_px),
         slice(max(int(columns[0]) - margin_px, 0), int(columns[-1]) + 1 + margin_px),

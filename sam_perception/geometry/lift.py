@@ -37,9 +37,8 @@ def lift(frame: RgbdFrame, mask: NDArray[np.bool_], settings: GeometryConfig) ->
         return Lifted()
     rays = ray_grid(camera)[:, window[0], window[1]]
     usable = _usable(depth_m, inside & np.isfinite(rays[0]), settings)
-    indices = np.flatnonzero(usable)
-    points = deproject_window(depth_m, rays, indices)
-    colors = frame.rgb[window].reshape(-1, 3)[indices]
+    points = deproject_window(depth_m, rays, usable)
+    colors = frame.rgb[window][usable]
     share = len(points) / area
     if len(points) < settings.min_points:
         return Lifted(points, colors, valid_depth_share=share)

@@ -45,11 +45,17 @@ def centroid_covariance(
     independent = max(1.0, count / CORRELATED_PIXELS)
     columns = np.array(points.T, dtype=np.float64, order="C")
     along_rays = columns * columns[2]  # s(z) r = depth_noise_m z p
-    own_noise = settings.depth_noise_m**2 * (along_rays @ along_rays.T) / count
+    own_noise = settings.depth_noise_m**2 * _outer_sum(along_rays) / count
     columns -= centroid[:, None]
-    spread = (columns @ columns.T) / count
+    spread = _outer_sum(columns) / count
     ray = centroid / centroid[2]
     common = (COMMON_NOISE * float(depth_sigma_m(float(centroid[2]), settings))) ** 2 * np.outer(ray, ray)
     unseen = missing_share**2 * (spread + np.outer(missing_offset_m, missing_offset_m))
     covariance = (spread + own_noise) / independent + common + unseen
     return np.asarray(0.5 * (covariance + covariance.T) + _FLOOR_M2 * np.eye(3))
+
+
+def _outer_sum(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of v v^T over the columns v of (3, N); without the BLAS, whose threads cost more than they save here."""
+    total: NDArray[np.float64] = np.einsum("in,jn->ij", columns, columns)
+    return total
