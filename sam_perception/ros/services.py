@@ -1,0 +1,132 @@
+"""Requests about objects, by service and by topic; answered at once, done with the next frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+from std_srvs.srv import Trigger
+
+from sam_perception import messages
+from sam_perception.errors import FrameIdMismatch, PerceptionError
+from sam_perception.messages import Message
+from sam_perception.prompts import Prompt
+from sam_perception.ros.convert import prompt_from_msg
+from sam_perception.ros.message_types import RosTypes, message_class
+from sam_perception.ros.pipeline import Pipeline
+from sam_perception.srv import AddObject, ListObjects, RemoveObject
+
+_TYPES = RosTypes()
+_PROMPT_QUEUE = 32  # clicks of a person or boxes of a detector that may come at once
+
+
+class Services:
+    """`~/add_object`, `~/remove_object`, `~/list_objects`, `~/reset` and the topic `~/prompt`.
+
+    Args:
+        node: to serve with.
+        pipeline: returns what serves requests now, or None while the node is not configured.
+        on_error: called with what is wrong with a prompt that came by topic.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        pipeline: Callable[[], Pipeline | None],
+        on_error: Callable[[PerceptionError], None],
+    ) -> None:
+        self._node, self._pipeline, self._on_error = node, pipeline, on_error
+        node.create_service(AddObject, "~/add_object", self._add)
+        node.create_service(RemoveObject, "~/remove_object", self._remove)
+        node.create_service(ListObjects, "~/list_objects", self._list)
+        node.create_service(Trigger, "~/reset", self._reset)
+        node.create_subscription(message_class("sam_perception/Prompt"), "~/prompt", self._on_prompt, _PROMPT_QUEUE)
+
+    def _on_prompt(self, msg: Message) -> None:
+        try:
+            self._take(msg)
+        except PerceptionError as error:
+            self._on_error(error)
+
+    def _add(self, request: Any, response: Any) -> Any:
+        try:
+            prompt = self._take(request.prompt)
+        except PerceptionError as error:
+            return _refuse(response, error)
+        response.success = True
+        response.object_id = prompt.object_id
+        started = self._working().newest() is not None
+        response.message = f"object {prompt.object_id} " + (
+            "is taken up with the next frame"
+            if started
+            else f"waits for the first frame: the node is {self._node.state_label}, no pair of images was processed yet"
+        )
+        return response
+
+    def _remove(self, request: Any, response: Any) -> Any:
+        try:
+            self._working().desk.remove(request.object_id)
+        except PerceptionError as error:
+            return _refuse(response, error)
+        response.success = True
+        response.message = f"object {request.object_id} is forgotten"
+        return response
+
+    def _reset(self, _: Any, response: Any) -> Any:
+        try:
+            desk = self._working().desk
+        except PerceptionError as error:
+            return _refuse(response, error)
+        known = desk.ids
+        desk.reset()
+        response.success = True
+        response.message = f"{len(known)} objects are forgotten"
+        return response
+
+    def _list(self, _: Any, response: Any) -> Any:
+        pipeline = self._pipeline()
+        if pipeline is None:
+            return response
+        desk = pipeline.desk
+        response.waiting = list(desk.waiting)
+        newest = pipeline.newest(lifted=True)
+        if newest is not None:
+            listed = messages.tracked_object_array(_TYPES, newest.scene, with_masks=False)
+            response.header = listed.header
+            known = desk.ids
+            response.objects = [entry for entry in listed.objects if entry.id in known]
+        return response
+
+    def _take(self, msg: Message) -> Prompt:
+        pipeline = self._working()
+        newest = pipeline.newest()
+
+        def make(object_id: int) -> Prompt:
+            prompt = prompt_from_msg(msg, object_id)
+            if newest is not None:
+                frame_id = msg.header.frame_id
+                if frame_id and frame_id != newest.frame.frame_id:
+                    raise FrameIdMismatch(
+                        f"prompt is for images in {frame_id!r}, the colour images are in {newest.frame.frame_id!r}: "
+                        "send the header of the image that was looked at"
+                    )
+                prompt.check_inside(newest.frame.width, newest.frame.height)
+            return prompt
+
+        return pipeline.desk.prompt(msg.object_id, make)
+
+    def _working(self) -> Pipeline:
+        pipeline = self._pipeline()
+        if pipeline is None:
+            raise PerceptionError(
+                f"the node is {self._node.state_label} and has no model: configure and activate it "
+                f"(`ros2 lifecycle set {self._node.get_fully_qualified_name()} configure`)"
+            )
+        return pipeline
+
+
+def _refuse(response: Any, error: PerceptionError) -> Any:
+    response.success = False
+    response.message = f"{error.kind}: {error}"
+    return response
