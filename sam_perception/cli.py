@@ -7,11 +7,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from sam_perception.commands import process
+from sam_perception.commands import demo, process
 from sam_perception.errors import PerceptionError
 
 EPILOG = """
 examples:
+  sam-perception demo
   sam-perception process recording.bag out.bag --prompts prompts.yaml --report report
   sam-perception COMMAND --help
 """
@@ -27,6 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="log what is done, and tracebacks of errors")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    demo.add_parser(subparsers)
     process.add_parser(subparsers)
     return parser
 

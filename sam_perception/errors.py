@@ -83,6 +83,10 @@ class CheckpointError(ModelError):
     """A checkpoint is truncated, fails its checksum or does not fit its config."""
 
 
+class NodeFailed(PerceptionError):
+    """The node's process did not start, answer or end as it should."""
+
+
 class SourceError(PerceptionError):
     """A bag, folder or camera cannot be read."""
 

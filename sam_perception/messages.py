@@ -7,6 +7,7 @@ arrays become whatever the backend keeps arrays in. Headers are the colour image
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -50,6 +51,13 @@ def header(types: MessageTypes, stamp_ns: int, frame_id: str) -> Message:
 def stamp_ns_of(stamp: Message) -> int:
     """Nanoseconds of a `builtin_interfaces/Time`."""
     return int(stamp.sec) * 10**9 + int(stamp.nanosec)
+
+
+def stamp_ns_of_cdr(raw: bytes | memoryview) -> int:
+    """Nanoseconds of the header that starts a serialised message, without decoding the rest."""
+    little = raw[1] == 1  # CDR's encapsulation header
+    seconds, nanoseconds = struct.unpack_from("<iI" if little else ">iI", raw, 4)
+    return int(seconds) * 10**9 + int(nanoseconds)
 
 
 def image(types: MessageTypes, message_header: Message, pixels: NDArray[Any], encoding: str) -> Message:

@@ -11,7 +11,7 @@ from sam_perception.cli import main, make_parser
 from sam_perception.commands import process
 from sam_perception.commands.text_table import text_table
 
-COMMANDS = ["process"]
+COMMANDS = ["demo", "process"]
 
 
 @pytest.mark.parametrize("command", [[], *([c] for c in COMMANDS)])

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-from sam_perception.commands.prompt_file import PromptSchedule, read_prompts
 from sam_perception.commands.settings import add_settings_arguments, config_from
 from sam_perception.commands.text_table import text_table
 from sam_perception.errors import FrameError, PromptError, SourceError
@@ -18,6 +17,7 @@ from sam_perception.prompts import Prompt
 from sam_perception.scene import ObjectState, Scene
 from sam_perception.sinks.history import RunHistory
 from sam_perception.sources import FrameSource, Rejection, open_source
+from sam_perception.sources.prompt_file import PromptSchedule, read_prompts
 
 EPILOG = """
 examples:

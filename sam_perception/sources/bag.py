@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from rosbags.typesys import Stores, get_typestore
 from sam_perception.errors import FrameError, FrameIdMismatch, SourceError
 from sam_perception.frame import CameraIntrinsics, RgbdFrame
 from sam_perception.images import depth_from_image, intrinsics_from_camera_info, rgb_from_image
-from sam_perception.messages import Message, stamp_ns_of
+from sam_perception.messages import Message, stamp_ns_of, stamp_ns_of_cdr
 from sam_perception.sources.pairing import pair_stamps
 from sam_perception.sources.source import Rejection
 from sam_perception.sources.topics import CAMERA_INFO, IMAGE, choose_topics
@@ -129,9 +128,9 @@ class BagSource:
         self._infos: list[tuple[int, Message]] = []
         for topic, raw in self._raw(self.topics.color, self.topics.depth, self.topics.info):
             if topic == self.topics.info:
-                self._infos.append((_stamp_of(raw), self._store.deserialize_cdr(raw, CAMERA_INFO)))
+                self._infos.append((stamp_ns_of_cdr(raw), self._store.deserialize_cdr(raw, CAMERA_INFO)))
             else:
-                stamps[topic].append(_stamp_of(raw))
+                stamps[topic].append(stamp_ns_of_cdr(raw))
         self._infos.sort(key=lambda info: info[0])
         self._color_stamps = stamps[self.topics.color]
         self._pairs = pair_stamps(self._color_stamps, stamps[self.topics.depth], round(slop_s * 1e9))
@@ -203,13 +202,6 @@ class BagSource:
         """The newest camera_info not after `stamp_ns`, or the first one."""
         after = bisect_right(self._infos, stamp_ns, key=lambda info: info[0])
         return self._infos[max(0, after - 1)][1]
-
-
-def _stamp_of(raw: bytes) -> int:
-    """Nanoseconds of the header that starts a message, without decoding the rest."""
-    little = raw[1] == 1  # CDR's encapsulation header
-    seconds, nanoseconds = struct.unpack_from("<iI" if little else ">iI", raw, 4)
-    return int(seconds) * 10**9 + int(nanoseconds)
 
 
 def _image_fields(message: Message) -> tuple[Any, ...]:

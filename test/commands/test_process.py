@@ -13,9 +13,9 @@ from rosbags.highlevel import AnyReader
 
 from sam_perception.cli import main
 from sam_perception.commands.process import process
-from sam_perception.commands.prompt_file import read_prompts
 from sam_perception.sources import open_source
 from sam_perception.sources.bag import BagSource
+from sam_perception.sources.prompt_file import read_prompts
 
 PROMPTS = "- {object_id: 1, label: red, box: [10, 20, 30, 40]}\n- {object_id: 2, points: [[50, 30]], frame: 3}\n"
 

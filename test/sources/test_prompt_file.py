@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import yaml
 
-from sam_perception.commands import prompt_file
 from sam_perception.commands.process import EPILOG
-from sam_perception.commands.prompt_file import read_prompts
 from sam_perception.errors import EmptyPrompt, PromptError
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt
+from sam_perception.sources import prompt_file
+from sam_perception.sources.prompt_file import read_prompts
 
 
 def write(folder: Path, text: str) -> Path:
