@@ -161,3 +161,10 @@ def _blocked(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, s
             scores.masked_fill_(forbidden, float("-inf"))
         out[:, start : start + block] = torch.bmm(torch.softmax(scores, dim=-1), values)
     return out
+
+
+def sine_encoding(positions: Tensor, width: int) -> Tensor:
+    """(...,) positions to (..., width): sines and cosines of geometric frequencies (Attention Is All You Need)."""
+    exponent = 2 * (torch.arange(width // 2, device=positions.device) // 2).float() / (width // 2)
+    angles = positions[..., None] / 10000.0**exponent
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -39,10 +39,10 @@ class ImageEncoder:
         size = model.backbone_feature_sizes[-1]
         reference = model.no_memory_embedding
         position = self._neck.position_encoding(
-            torch.Size((1, model.hidden_dim, *size)), reference.device, reference.dtype
+            torch.Size((1, model.hidden_dim, *size)), reference.device, torch.float32
         )
         # Added once here with the factor that the memory attention gives it.
-        self._position = 0.1 * position.flatten(2).transpose(1, 2)
+        self._position = (0.1 * position.flatten(2).transpose(1, 2)).to(reference.dtype)
 
     def __call__(self, pixels: Tensor) -> ImageFeatures:
         """(1, 3, S, S) normalised pixels to features."""

@@ -60,8 +60,8 @@ def load_model(
     folder = find_checkpoint(name_or_dir, allow_download=allow_download)
     verify_checksums(folder)
     config = _read_config(folder)
-    model = _read_weights(folder, config, number_format)
-    return model.eval().requires_grad_(False).to(target)
+    model = _read_weights(folder, config).eval().requires_grad_(False).to(target)
+    return _in_format(model, number_format)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -208,23 +208,44 @@ def _read_config(folder: Path) -> Any:
     return _or_checkpoint_error(lambda: Sam2VideoConfig.from_dict(entries), file)
 
 
-def _read_weights(folder: Path, config: Any, dtype: torch.dtype) -> Any:
+def _in_format(model: Any, dtype: torch.dtype) -> Any:
+    """The model in another number format; what encodes coordinates stays in float32.
+
+    bfloat16 tells only 256 positions apart along a picture's side.
+    """
+    exact = {name: getattr(model, name) for name in ("prompt_encoder", "shared_image_embedding")}
+    for name in exact:
+        setattr(model, name, None)
+    model.to(dtype)
+    for name, module in exact.items():
+        setattr(model, name, module)
+    return model
+
+
+def _read_weights(folder: Path, config: Any) -> Any:
     from transformers import Sam2VideoModel
+    from transformers.utils import logging
 
     file = folder / WEIGHTS
     _or_checkpoint_error(lambda: _tensor_names(file), file)
-    model, seen = _or_checkpoint_error(
-        lambda: Sam2VideoModel.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        ),
-        file,
-    )
+    shows_progress = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model, seen = _or_checkpoint_error(
+            lambda: Sam2VideoModel.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            ),
+            file,
+        )
+    finally:
+        if shows_progress:
+            logging.enable_progress_bar()
     missing, wrong = sorted(seen["missing_keys"]), sorted(str(k) for k in seen["mismatched_keys"])
     if missing or wrong:
         raise CheckpointError(

@@ -13,10 +13,10 @@ import torch
 from torch.nn import functional
 
 from sam_perception.config import TrackerConfig
-from sam_perception.errors import ModelError
-from sam_perception.segmentation.attention import MemoryAttention
+from sam_perception.segmentation.attention import MemoryAttention, sine_encoding
 from sam_perception.segmentation.encoder import ImageEncoder, ImageFeatures
 from sam_perception.segmentation.memory_bank import BankShape, MemoryBank
+from sam_perception.segmentation.support import require_supported
 
 Tensor = torch.Tensor
 
@@ -72,13 +72,13 @@ class Network:
         with torch.inference_mode():
             self.encode_image = ImageEncoder(model)
             self.attention = MemoryAttention(model)
-            self._image_position = model.get_image_wide_positional_embeddings()
+            self._image_position = model.get_image_wide_positional_embeddings().to(self.dtype)
             self._no_memory = reference.view(1, -1, 1, 1)
             h, w = self.feature_size
             position = model.memory_encoder.position_encoding(
-                torch.Size((1, model.mem_dim, h, w)), self.device, self.dtype
+                torch.Size((1, model.mem_dim, h, w)), self.device, torch.float32
             )
-            self._memory_position = position.flatten(2).transpose(1, 2)  # (1, hw, 64)
+            self._memory_position = position.flatten(2).transpose(1, 2).to(self.dtype)  # (1, hw, 64)
             self._no_click = Clicks(
                 torch.zeros(1, 1, 2, device=self.device, dtype=torch.float32),
                 torch.full((1, 1), -1, device=self.device, dtype=torch.int32),
@@ -98,6 +98,12 @@ class Network:
             memory_channels=self._model.mem_dim,
         )
         return MemoryBank(shape, self.attention, self.device, self.dtype)
+
+    def nothing(self) -> Decoded:
+        """No object."""
+        none = torch.zeros(0, device=self.device, dtype=self.dtype)
+        masks = none.view(0, 1, 1).expand(0, *self._model.prompt_encoder.mask_input_size)
+        return Decoded(masks, none, none, none.view(0, 1).expand(0, self._model.hidden_dim))
 
     # ------------------------------------------------------------------ memory to features
 
@@ -156,7 +162,7 @@ class Network:
         clicks = clicks or self._no_click
         pixel_features = pixel_features.expand(count, -1, -1, -1)
         many = self._several_masks(given, fresh)
-        fed = None if previous is None else previous[:, None].clamp(-_FED_BACK_LIMIT, _FED_BACK_LIMIT).to(self.dtype)
+        fed = None if previous is None else previous[:, None].clamp(-_FED_BACK_LIMIT, _FED_BACK_LIMIT)
         return self._heads(pixel_features, features, clicks, fed, many)
 
     def _several_masks(self, clicks: int, fresh: bool) -> bool:
@@ -171,12 +177,14 @@ class Network:
         self, pixel_features: Tensor, features: ImageFeatures, clicks: Clicks, masks: Tensor | None, many: bool
     ) -> Decoded:
         model, count = self._model, pixel_features.shape[0]
-        sparse, dense = model.prompt_encoder(clicks.points[:, None], clicks.labels[:, None], None, masks)
+        encoder = model.prompt_encoder
+        masks = None if masks is None else masks.to(encoder.no_mask_embed.weight.dtype)
+        sparse, dense = encoder(clicks.points[:, None], clicks.labels[:, None], None, masks)
         logits, ious, tokens, score = model.mask_decoder(
             image_embeddings=pixel_features,
             image_positional_embeddings=self._image_position,
             sparse_prompt_embeddings=sparse.to(self.dtype).expand(count, -1, -1, -1),
-            dense_prompt_embeddings=dense,
+            dense_prompt_embeddings=dense.to(self.dtype),
             multimask_output=many,
             high_resolution_features=list(features.fine),
         )
@@ -244,34 +252,3 @@ def _resized(masks: Tensor, size: tuple[int, int]) -> Tensor:
         return masks
     resized = functional.interpolate(masks.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
     return resized.to(masks.dtype)
-
-
-def sine_encoding(positions: Tensor, width: int) -> Tensor:
-    """(...,) positions to (..., width): sines and cosines of geometric frequencies (Attention Is All You Need)."""
-    exponent = 2 * (torch.arange(width // 2, device=positions.device) // 2).float() / (width // 2)
-    angles = positions[..., None] / 10000.0**exponent
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
-
-
-def require_supported(model: Any) -> None:
-    """Raise ModelError unless the model's parts are those that this room arranges."""
-    from transformers import Sam2VideoModel
-
-    if not isinstance(model, Sam2VideoModel):
-        raise ModelError(
-            f"model is a {type(model).__name__}: pass a transformers Sam2VideoModel, as load_model returns it"
-        )
-    config, vision = model.config, model.config.vision_config
-    wanted = {
-        "memory_attention_num_attention_heads": (config.memory_attention_num_attention_heads, 1),
-        "memory_encoder_output_channels": (config.memory_encoder_output_channels, 64),
-        "vision_config.num_feature_levels": (vision.num_feature_levels, 3),
-        "vision_config.fpn_top_down_levels": (tuple(vision.fpn_top_down_levels), (2, 3)),
-        "vision_config.fpn_kernel_size": (vision.fpn_kernel_size, 1),
-        "levels of the image backbone": (len(vision.backbone_channel_list), 4),
-    }
-    wrong = [f"{name} is {seen}, wanted {want}" for name, (seen, want) in wanted.items() if seen != want]
-    if config.memory_attention_hidden_size % 64 or config.memory_attention_hidden_size <= 64:
-        wrong.append(f"hidden size is {config.memory_attention_hidden_size}, wanted a multiple of 64 above 64")
-    if wrong:
-        raise ModelError(f"this Sam2VideoModel cannot be streamed: {'; '.join(wrong)}; use a SAM 2.1 configuration")

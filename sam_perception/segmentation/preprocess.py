@@ -36,7 +36,7 @@ class ImageScaler:
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
             raise MalformedImage(f"colour is {rgb.dtype} of shape {rgb.shape}: pass (H, W, 3) uint8 with red first")
         # A copy, since the caller's array may be read-only or change while the device still reads it.
-        image = torch.tensor(rgb).to(self._device, non_blocking=True).permute(2, 0, 1)[None].float()
+        image = torch.from_numpy(np.array(rgb)).to(self._device, non_blocking=True).permute(2, 0, 1)[None].float()
         if image.shape[-2:] != (self.size, self.size):
             image = functional.interpolate(
                 image, size=(self.size, self.size), mode="bilinear", align_corners=False, antialias=True
@@ -54,7 +54,7 @@ class ImageScaler:
 
     def mask(self, mask: NDArray[np.bool_]) -> torch.Tensor:
         """(H, W) bool to (1, size, size) of zeros and ones: antialiased, then cut at a half."""
-        image = torch.tensor(mask).to(self._device, non_blocking=True).float()[None, None]
+        image = torch.from_numpy(np.array(mask)).to(self._device, non_blocking=True).float()[None, None]
         if image.shape[-2:] != (self.size, self.size):
             image = functional.interpolate(
                 image, size=(self.size, self.size), mode="bilinear", align_corners=False, antialias=True

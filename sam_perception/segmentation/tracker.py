@@ -33,7 +33,6 @@ Where Meta's predictor (facebookresearch/sam2, "Meta") and transformers' `Sam2Vi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,27 +42,18 @@ from numpy.typing import NDArray
 from sam_perception.config import TrackerConfig
 from sam_perception.errors import NoFreeSlot, PromptError, UnknownObject
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
-from sam_perception.scene import DepthEvidence, ObjectState
+from sam_perception.scene import DepthEvidence
 from sam_perception.segmentation.frames import CachedFrame, DuePrompt, FrameCache, PromptQueue
 from sam_perception.segmentation.network import Decoded, Network
+from sam_perception.segmentation.observing import TrackedObject, observe
 from sam_perception.segmentation.policy import FifoPolicy, MemoryPolicy, Observation
-from sam_perception.segmentation.preprocess import ImageScaler, masks_and_numbers
+from sam_perception.segmentation.preprocess import ImageScaler
 from sam_perception.segmentation.prompting import Prompter, Tracked
 from sam_perception.segmentation.slots import SlotMap
-from sam_perception.segmentation.states import ObjectStateMachine, is_seen
+from sam_perception.segmentation.states import ObjectStateMachine
 from sam_perception.segmentation.tracks import Tracks
 
 Tensor = torch.Tensor
-
-
-@dataclass(eq=False)
-class _Object:
-    """What the host knows of one object."""
-
-    label: str
-    machine: ObjectStateMachine
-    first_frame: int  # number of the frame on which it begins
-    last_seen_ns: int = -1
 
 
 class StreamingTracker:
@@ -95,7 +85,7 @@ class StreamingTracker:
         self._slots = SlotMap(max_objects)
         self._cache = FrameCache(self._config.feature_cache_frames)
         self._queue = PromptQueue()
-        self._objects: dict[int, _Object] = {}
+        self._objects: dict[int, TrackedObject] = {}
 
     # ------------------------------------------------------------------ what is asked of it
 
@@ -183,10 +173,18 @@ class StreamingTracker:
         self._catch_up([d for d in due if d.frame is not frame])
         live = [i for i in self._slots.ids if self._objects[i].first_frame < frame.index]
         ids, decoded = self._advance(frame, live, [d.prompt for d in due if d.frame is frame])
-        prompted = {d.prompt.object_id for d in due}
-        return self._report(frame, ids, decoded, prompted, evidence or {}, rejected, notes)
+        for d in due:
+            self._objects[d.prompt.object_id].prompted = True
+        seen = observe(frame, ids, decoded, self._objects, evidence or {}, self._config)
+        self._apply_policy(seen.observations)
+        return seen.tracks(rejected, notes)
 
     # ------------------------------------------------------------------ how it is done
+
+    def _apply_policy(self, observations: Sequence[Observation]) -> None:
+        for o, admitted in zip(observations, self._policy.admit(observations), strict=True):
+            if not admitted and not o.prompted:
+                self._bank.discard(self._slots.slot(o.object_id), o.frame)
 
     def _accept(self, due: Sequence[DuePrompt]) -> tuple[list[DuePrompt], list[tuple[int, str]]]:
         """Sort out prompts that do not fit their picture; give new objects a slot."""
@@ -202,7 +200,7 @@ class StreamingTracker:
             known = self._objects.get(prompt.object_id)
             if known is None:
                 self._slots.take(prompt.object_id)
-                known = _Object(prompt.label, ObjectStateMachine(self._config), frame.index)
+                known = TrackedObject(ObjectStateMachine(self._config), frame.index)
                 self._objects[prompt.object_id] = known
             known.label = prompt.label or known.label
             known.first_frame = min(known.first_frame, frame.index)
@@ -226,16 +224,13 @@ class StreamingTracker:
 
     def _advance(
         self, frame: CachedFrame, ids: Sequence[int], prompts: Sequence[Prompt]
-    ) -> tuple[tuple[int, ...], Decoded | None]:
+    ) -> tuple[tuple[int, ...], Decoded]:
         """Track objects into a frame, apply prompts to it, and remember what came out."""
         tracked = self._track(frame, sorted(ids, key=self._slots.slot)) if ids else None
-        if not prompts:
-            answered: dict[int, Decoded] = {}
-        else:
-            fresh = frozenset(p.object_id for p in prompts if self._objects[p.object_id].first_frame >= frame.index)
-            answered = self._prompter.answer(frame, prompts, tracked, fresh)
+        fresh = frozenset(p.object_id for p in prompts if self._objects[p.object_id].first_frame >= frame.index)
+        answered = self._prompter.answer(frame, prompts, tracked, fresh)
         if tracked is None and not answered:
-            return (), None
+            return (), self._network.nothing()
         ids, decoded = self._merged(tracked, answered)
         prompted = [i in answered for i in ids]
         memories, positioned = self._network.memorise(frame.projected(self._network), decoded, prompted)
@@ -262,60 +257,3 @@ class StreamingTracker:
             for i in ids
         ]
         return ids, Decoded.join(rows)
-
-    def _report(
-        self, frame: CachedFrame, ids: Sequence[int], decoded: Decoded | None, prompted: set[int],
-        evidence: Mapping[int, DepthEvidence], rejected: list[tuple[int, str]], notes: list[str],
-    ) -> Tracks:  # fmt: skip
-        if decoded is None:
-            return self._nothing(frame, rejected, notes)
-        if list(ids) != sorted(ids):
-            decoded = decoded.rows([list(ids).index(i) for i in sorted(ids)])
-            ids = sorted(ids)
-        values = torch.stack([decoded.score_logits.float().sigmoid(), decoded.mask_scores.float()], dim=1)
-        masks, numbers = masks_and_numbers(decoded.logits, values, *frame.size)
-        states = []
-        observations = []
-        for row, object_id in enumerate(ids):
-            score, mask_score, area = (float(n) for n in numbers[row])
-            known = self._objects[object_id]
-            seen = is_seen(score, int(area), self._config)
-            if seen:
-                known.last_seen_ns = frame.stamp_ns
-            else:
-                masks[row] = False
-            hint = evidence.get(object_id, DepthEvidence.UNKNOWN)
-            state = known.machine.update(seen=seen, evidence=hint, prompted=object_id in prompted)
-            states.append(state)
-            observations.append(
-                Observation(
-                    object_id, frame.index, score, mask_score, int(area), state, hint, object_id in frame.prompted
-                )
-            )
-        for o, admitted in zip(observations, self._policy.admit(observations), strict=True):
-            if not admitted and not o.prompted:
-                self._bank.discard(self._slots.slot(o.object_id), o.frame)
-        return self._tracks(ids, masks, decoded.logits, numbers, tuple(states), rejected, notes)
-
-    def _tracks(
-        self, ids: Sequence[int], masks: NDArray[np.bool_], logits: Tensor, numbers: NDArray[np.float32],
-        states: tuple[ObjectState, ...], rejected: list[tuple[int, str]], notes: list[str],
-    ) -> Tracks:  # fmt: skip
-        return Tracks(
-            ids=np.array(ids, np.int64),
-            masks=masks,
-            logits=logits,
-            scores=numbers[:, 0].copy(),
-            mask_scores=numbers[:, 1].copy(),
-            states=states,
-            labels=tuple(self._objects[i].label for i in ids),
-            last_seen_ns=np.array([self._objects[i].last_seen_ns for i in ids], np.int64),
-            rejected=tuple(rejected),
-            notes=tuple(notes),
-        )
-
-    def _nothing(self, frame: CachedFrame, rejected: list[tuple[int, str]], notes: list[str]) -> Tracks:
-        h, w = (4 * n for n in self._network.feature_size)
-        logits = torch.zeros(0, h, w, device=self._network.device, dtype=self._network.dtype)
-        numbers = np.zeros((0, 2), np.float32)
-        return self._tracks((), np.zeros((0, *frame.size), bool), logits, numbers, (), rejected, notes)
