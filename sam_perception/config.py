@@ -136,8 +136,7 @@ class NavigationConfig(Validated):
     """Ground, obstacles and the scene without the targets."""
 
     enabled: bool = setting(True, "find ground and obstacles")
-    pixel_step: int = setting(3, "every n-th pixel in both directions is looked at", low=1, high=32)
-    scene_pixel_step: int = setting(2, "every n-th pixel in both directions goes into scene_points", low=1, high=32)
+    pixel_step: int = setting(3, "one pixel of every n x n is looked at, also in scene_points", low=1, high=32)
     up_x: float = setting(0.0, "up in the camera's optical frame where neither IMU nor tf tells", low=-1.0, high=1.0)
     up_y: float = setting(-1.0, "as up_x; 0 -1 0 is a level camera", low=-1.0, high=1.0)
     up_z: float = setting(0.0, "as up_x; 0 0 -1 is a camera that looks straight down", low=-1.0, high=1.0)

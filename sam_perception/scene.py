@@ -142,7 +142,7 @@ class Plane:
     outline_m: NDArray[np.float64]  # (K, 3) convex outline of those points, on the plane
 
     def height_m(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(N,) signed distances of points (N, 3), positive on the camera's side."""
+        """(...,) signed distances of points (..., 3), positive on the camera's side."""
         return np.asarray(points @ self.normal.astype(points.dtype) + self.offset_m)
 
 

@@ -1,0 +1,7 @@
+"""For the base and the motion planner: ground, obstacles, and the scene without its targets."""
+
+from __future__ import annotations
+
+from sam_perception.navigation.obstacles import ObstacleMap, Surroundings
+
+__all__ = ["ObstacleMap", "Surroundings"]

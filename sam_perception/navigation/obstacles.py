@@ -1,0 +1,163 @@
+"""Ground, obstacles and the scene without its targets, frame by frame, from depth alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_perception.config import GeometryConfig, NavigationConfig
+from sam_perception.frame import RgbdFrame
+from sam_perception.geometry.grid import PixelGrid, pixel_grid
+from sam_perception.geometry.planes import describe_planes, find_planes, plane_tolerance_m, up_axis
+from sam_perception.navigation.association import Association, Extent, extent_of
+from sam_perception.navigation.clusters import cluster
+from sam_perception.navigation.segments import hole_segments, segment_of, top_m
+from sam_perception.scene import ObstacleKind, ObstacleSegment, Plane, PlaneKind
+
+Mask = NDArray[np.bool_]
+
+_LEAST_UNKNOWN = 4  # readings; fewer are stray ones
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What is around the targets, in the camera's optical frame."""
+
+    grid: PixelGrid  # the frame thinned out
+    targets: Mask  # (h, w) pixels of the grid that belong to targets, with their rims
+    ground: Plane | None
+    planes: tuple[Plane, ...]
+    obstacles: tuple[ObstacleSegment, ...]  # in order of id
+    scene_points: NDArray[np.float32]  # (S, 3) metres: everything but the targets
+    scene_colors: NDArray[np.uint8]  # (S, 3) RGB
+
+
+class ObstacleMap:
+    """Finds ground and obstacles in each frame; planes and ids are carried from frame to frame.
+
+    Only what is seen in a frame is reported for it: nothing is remembered but the planes, as a first guess,
+    and the obstacles' ids. What lies lower than the ground (stairs down, the floor around a table where
+    too little of it is seen) is part of `scene_points`, and no obstacle.
+    """
+
+    def __init__(self, navigation: NavigationConfig | None = None, geometry: GeometryConfig | None = None) -> None:
+        self._settings = navigation or NavigationConfig()
+        self._geometry = geometry or GeometryConfig()
+        self._prior_up = up_axis(self._settings)
+        self._planes: tuple[Plane, ...] = ()
+        self._ids = Association(self._settings)
+
+    def reset(self) -> None:
+        """Forget planes and ids, as for a new recording."""
+        self._planes = ()
+        self._ids = Association(self._settings)
+
+    def update(
+        self,
+        frame: RgbdFrame,
+        target_masks: Sequence[Mask] = (),
+        *,
+        up: NDArray[np.float64] | None = None,
+        fixed_from_camera: NDArray[np.float64] | None = None,
+    ) -> Surroundings:
+        """Ground, planes, obstacles and the rest of one frame.
+
+        `target_masks` (H, W) are cut out, widened by `target_dilation_px`. `up` (3,) is measured
+        gravity's opposite in the camera's optical frame (IMU or tf), which is trusted more than the
+        settings' `up_x` to `up_z`. With `fixed_from_camera` (4, 4), the camera's pose in a frame
+        that does not move, ids hold while the camera moves fast; without it only as far as
+        frame-to-frame association goes.
+        """
+        settings = self._settings
+        grid = pixel_grid(frame, self._geometry, settings.pixel_step)
+        targets = grid.mask(widened(target_masks, (frame.height, frame.width), settings.target_dilation_px))
+        scene = grid.valid & ~targets
+        self._planes = planes = self._find_planes(grid.points[scene], up)
+        ground = next((p for p in planes if p.kind is PlaneKind.GROUND), None)
+        segments = self._segments(frame, grid, scene, planes, ground)
+        segments += hole_segments(grid, targets, ground, settings.min_hole_px, self._geometry.max_depth_m)
+        obstacles = self._with_ids(segments, fixed_from_camera)
+        points, colors = grid.points[scene], grid.colors(frame.rgb, scene)
+        return Surroundings(grid, targets, ground, planes, obstacles, points, colors)
+
+    def _find_planes(self, points: NDArray[np.float32], up: NDArray[np.float64] | None) -> tuple[Plane, ...]:
+        settings = self._settings
+        tolerance = plane_tolerance_m(points, settings.plane_tolerance_m, self._geometry)
+        previous = [(p.normal, p.offset_m) for p in self._planes]
+        found = find_planes(
+            points, tolerance, previous, min_share=settings.min_plane_share, max_planes=settings.max_planes
+        )
+        if up is None:
+            return tuple(describe_planes(points, found, self._prior_up, settings.up_tolerance_deg))
+        return tuple(describe_planes(points, found, up / np.linalg.norm(up), settings.gravity_tolerance_deg))
+
+    def _segments(
+        self, frame: RgbdFrame, grid: PixelGrid, scene: Mask, planes: Sequence[Plane], ground: Plane | None
+    ) -> list[ObstacleSegment]:
+        settings, geometry = self._settings, self._geometry
+        rest = scene.copy()
+        if ground is not None:
+            rest[scene] = ground.height_m(grid.points[scene]) > self._tolerance_m(grid.points[scene])
+        segments = []
+        for kind, plane_kind in ((ObstacleKind.WALL, PlaneKind.WALL), (ObstacleKind.TABLE, PlaneKind.TABLE)):
+            for plane in (p for p in planes if p.kind is plane_kind):
+                on = rest.copy()
+                on[rest] = np.abs(plane.height_m(grid.points[rest])) < self._tolerance_m(grid.points[rest])
+                if np.count_nonzero(on) >= settings.min_points:
+                    segments.append(segment_of(grid, frame.rgb, np.flatnonzero(on), kind, ground, geometry))
+                    rest &= ~on
+        labels = cluster(grid, rest, settings.cluster_distance_m, ground, geometry).ravel()
+        order = np.argsort(labels, kind="stable")
+        for at in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+            if labels[at[0]] > 0 and len(at) >= _LEAST_UNKNOWN:
+                segment = self._cluster_segment(frame, grid, at, ground)
+                segments += [] if segment is None else [segment]
+        return segments
+
+    def _tolerance_m(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        return plane_tolerance_m(points, self._settings.plane_tolerance_m, self._geometry)
+
+    def _cluster_segment(
+        self, frame: RgbdFrame, grid: PixelGrid, at: NDArray[np.intp], ground: Plane | None
+    ) -> ObstacleSegment | None:
+        """An obstacle, or UNKNOWN where it is too low or too small to be sure; None if it is out of the way."""
+        settings = self._settings
+        kind = ObstacleKind.OBSTACLE if len(at) >= settings.min_points else ObstacleKind.UNKNOWN
+        if ground is not None:
+            heights = ground.height_m(grid.points.reshape(-1, 3)[at])
+            if float(heights.min()) > settings.max_obstacle_height_m:
+                return None
+            if top_m(heights) < settings.min_obstacle_height_m:
+                kind = ObstacleKind.UNKNOWN
+        return segment_of(grid, frame.rgb, at, kind, ground, self._geometry)
+
+    def _with_ids(
+        self, segments: Sequence[ObstacleSegment], fixed_from_camera: NDArray[np.float64] | None
+    ) -> tuple[ObstacleSegment, ...]:
+        ids = self._ids.assign([_extent(s, fixed_from_camera) for s in segments])
+        named = [dataclasses.replace(s, id=i) for s, i in zip(segments, ids, strict=True)]
+        return tuple(sorted(named, key=lambda s: s.id))
+
+
+def _extent(segment: ObstacleSegment, pose: NDArray[np.float64] | None) -> Extent:
+    points = segment.points if len(segment.points) else segment.nearest_point_m[None, :]
+    # A thing may be an obstacle in one frame and too small to be sure in the next.
+    small = segment.kind in (ObstacleKind.OBSTACLE, ObstacleKind.UNKNOWN) and len(segment.points) > 0
+    group = "thing" if small else segment.kind.name
+    return extent_of(points if pose is None else points @ pose[:3, :3].T + pose[:3, 3], group)
+
+
+def widened(masks: Sequence[Mask], shape: tuple[int, int], radius_px: int) -> Mask:
+    """Union (H, W) of masks (H, W), widened by `radius_px` in every direction."""
+    union = np.zeros(shape, np.bool_)
+    for mask in masks:
+        union |= mask
+    if radius_px == 0 or not union.any():
+        return union
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius_px + 1, 2 * radius_px + 1))
+    return np.asarray(cv2.dilate(union.view(np.uint8), kernel)).view(np.bool_)
