@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from sam_perception.commands import demo, process
 from sam_perception.errors import PerceptionError
@@ -33,12 +36,32 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends as Ctrl-C does: what was started is ended, and unfinished files are left as such."""
+
+    def terminate(number: int, frame: object) -> None:
+        del frame
+        signal.signal(number, signal.SIG_IGN)  # often sent twice, to the process and to its group
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0, or 2 with one line on stderr where something was wrong with the input."""
     arguments = make_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING)
     try:
-        return int(arguments.run(arguments))
+        with _ended_by_sigterm():
+            return int(arguments.run(arguments))
     except PerceptionError as error:
         if arguments.verbose:
             logging.exception("%s", error.kind)

@@ -237,7 +237,7 @@ def _report(
             note = f"Frames count as visible from {MIN_VISIBLE_PX} pixels on. The truth is the renderer's."
             report.add_table("Against the truth", _SCORE_HEADER, _score_rows(scores), note)
         for name, values in sorted(playback.diagnostics.items()):
-            report.add_table(f"Diagnostics: {name}", ("at the end", ""), list(values.items()))
+            report.add_table(f"Diagnostics: {name}", ("at the end", ""), list(values.items()), appendix=True)
         for refusal in playback.refusals:
             report.note(f"refused by the node: {refusal}")
 

@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
@@ -132,6 +132,7 @@ def _play_frames(
     start_s, first_ns = 0.0, 0
     for count, frame in enumerate(source):
         if not published:
+            station.announce(frame)
             start_s, first_ns = time.monotonic(), frame.stamp_ns
         for prompt in schedule.due(count + len(source.rejected), frame.stamp_ns):
             refusals += station.add_object(prompt)
@@ -159,6 +160,7 @@ class _Station:
         self.received_s: dict[int, float] = {}  # objects by stamp, monotonic clock
         self.counts: dict[str, int] = dict.fromkeys((*OUTPUTS, DIAGNOSTICS), 0)
         self.diagnostics: dict[str, dict[str, str]] = {}
+        self.trouble = ""  # why the node cannot work, by its own words
         self._failure: Exception | None = None
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=20, reliability=ReliabilityPolicy.RELIABLE)
         for topic, kind in {**OUTPUTS, DIAGNOSTICS: "diagnostic_msgs/DiagnosticArray"}.items():
@@ -185,6 +187,8 @@ class _Station:
 
     def _keep_diagnostics(self, raw: bytes) -> None:
         for status in deserialize_message(raw, message_class("diagnostic_msgs/DiagnosticArray")).status:
+            if status.name.endswith(": node") and status.level == status.ERROR:
+                self.trouble = status.message
             self.diagnostics[status.name] = {
                 "message": status.message,
                 **{value.key: value.value for value in status.values},
@@ -212,23 +216,31 @@ class _Station:
         """Return when the node is active and connected to all topics.
 
         Raises:
-            NodeFailed: it ended, or was not ready in time.
+            NodeFailed: it ended, says that it cannot work, or was not ready in time.
         """
 
         def ready() -> bool:
             matched = all(publisher.get_subscription_count() for publisher in self._publishers)
             publishing = all(self._node.count_publishers(topic) for topic in OUTPUTS)
-            return process.poll() is not None or (matched and publishing and self._add.service_is_ready())
+            connected = matched and publishing and self._add.service_is_ready()
+            return process.poll() is not None or bool(self.trouble) or connected
 
         in_time = self.wait_until(ready, _START_S)
         if process.poll() is not None:
             raise NodeFailed(f"the node ended at the start with code {process.returncode}: {_tail(log)}")
+        if self.trouble:
+            raise NodeFailed(f"the node says: {self.trouble} (its output is in {log})")
         if not in_time:
             raise NodeFailed(f"the node was not active after {_START_S:.0f} s: {_tail(log)}")
 
+    def announce(self, frame: RgbdFrame) -> None:
+        """Send camera_info alone: without one, the node cannot use the first frame."""
+        self._publishers[2].publish(frame_to_msgs(frame)[2])
+        self.pause(0.5)
+
     def publish(self, frame: RgbdFrame) -> None:
-        """Send colour, depth and camera_info."""
-        for publisher, message in zip(self._publishers, frame_to_msgs(frame), strict=True):
+        """Send camera_info, colour and depth."""
+        for publisher, message in zip(reversed(self._publishers), reversed(frame_to_msgs(frame)), strict=True):
             publisher.publish(message)
 
     def add_object(self, prompt: Prompt) -> list[str]:
@@ -252,8 +264,9 @@ def _station(domain_id: int, recording: RawBag) -> Iterator[_Station]:
         stop = threading.Event()
 
         def spin() -> None:
-            while not stop.is_set():
-                executor.spin_once(timeout_sec=0.2)
+            with suppress(ExternalShutdownException):
+                while not stop.is_set():
+                    executor.spin_once(timeout_sec=0.2)
 
         spinner = threading.Thread(target=spin, name="demo recorder", daemon=True)
         spinner.start()

@@ -55,9 +55,17 @@ class ReportSink:
             self._keep(index, overlay)
         self.history.add(scene)
 
-    def add_table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> None:
-        """Show a table of the caller's own near the top of the page."""
-        self._tables.append(Table(title, tuple(header), tuple(tuple(row) for row in rows), note))
+    def add_table(
+        self,
+        title: str,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        note: str = "",
+        *,
+        appendix: bool = False,
+    ) -> None:
+        """Show a table of the caller's own, near the top of the page or folded away at its end."""
+        self._tables.append(Table(title, tuple(header), tuple(tuple(row) for row in rows), note, appendix))
 
     def note(self, text: str) -> None:
         """Show a line among the notes at the end of the page."""

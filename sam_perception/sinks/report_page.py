@@ -45,6 +45,7 @@ svg .line{fill:none;stroke-width:1.8;stroke-linejoin:round}svg .band{opacity:.22
 .tracked{fill:#3fb871}.reacquired{fill:#58a6ff}.occluded{fill:#e3a33b}.lost{fill:#d0505a}
 .legend{display:flex;flex-wrap:wrap;gap:18px;color:var(--dim);font-size:13px;margin-top:8px}
 .legend svg{display:inline-block;width:12px;height:12px;margin-right:6px;vertical-align:-1px}
+details{margin-top:14px}summary{cursor:pointer;font-weight:600;margin-bottom:8px}
 ul{margin:0;padding-left:20px;color:var(--dim)}
 """
 
@@ -57,6 +58,7 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    appendix: bool = False  # folded away at the end of the page
 
 
 def render_page(
@@ -74,7 +76,7 @@ def render_page(
     x_label = "scene" if independent else "s"
     x = np.arange(len(history.stamps_ns), dtype=np.float64) if independent else history.seconds()
     parts = [f"<h1>{escape(title)}</h1><p>{escape(source)}</p>", _figures(history, independent)]
-    parts += [_table(table) for table in tables]
+    parts += [_table(table) for table in tables if not table.appendix]
     if video is not None:
         parts.append(f'<h2>Overlay</h2><video controls muted loop playsinline src="{escape(video)}"></video>')
     if objects:
@@ -82,6 +84,7 @@ def render_page(
         parts += [] if independent else [_paths(objects)]
         parts += [_centroids(one, x, x_label, joined=not independent) for one in objects]
     parts += [_pictures(pictures, x, independent), _timings(history), _notes(history)]
+    parts += [_folded(table) for table in tables if table.appendix]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{GENERATOR}'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
@@ -97,11 +100,19 @@ def _figures(history: RunHistory, independent: bool) -> str:
     return '<div class="figures">' + "".join(f"<div><b>{b}</b><span>{s}</span></div>" for b, s in figures) + "</div>"
 
 
+def _folded(table: Table) -> str:
+    return f"<details><summary>{escape(table.title)}</summary>{_grid(table)}</details>"
+
+
 def _table(table: Table) -> str:
+    return f"<h2>{escape(table.title)}</h2>{_grid(table)}"
+
+
+def _grid(table: Table) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
     rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
     note = f"<p>{escape(table.note)}</p>" if table.note else ""
-    return f'<h2>{escape(table.title)}</h2><div class="card scroll"><table><tr>{head}</tr>{rows}</table></div>{note}'
+    return f'<div class="card scroll"><table><tr>{head}</tr>{rows}</table></div>{note}'
 
 
 def _swatch(one: ObjectHistory) -> str:
