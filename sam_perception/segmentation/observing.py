@@ -77,9 +77,10 @@ def observe(
     masks, numbers = masks_and_numbers(decoded.logits, values, *frame.size)
     observations = []
     for row, object_id in enumerate(ids):
-        score, mask_score, area = (float(n) for n in numbers[row])
+        score, mask_score = (float(n) for n in numbers[row])
+        area = int(np.count_nonzero(masks[row]))
         known = objects[object_id]
-        seen = is_seen(score, int(area), config)
+        seen = is_seen(score, area, config)
         if seen:
             known.last_seen_ns = frame.stamp_ns
         else:
@@ -89,7 +90,7 @@ def observe(
         known.prompted = False
         observations.append(
             Observation(
-                object_id, frame.index, score, mask_score, int(area), state, hint, object_id in frame.prompted
+                object_id, frame.index, score, mask_score, area, state, hint, object_id in frame.prompted
             )
         )
     return Observed(

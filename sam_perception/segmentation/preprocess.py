@@ -75,16 +75,14 @@ def masks_and_numbers(
         width: of the masks.
 
     Returns:
-        (N, height, width) bool; (N, K + 1) float32, the last column being the mask's area in pixels.
+        (N, height, width) bool; (N, K) float32.
     """
     full = functional.interpolate(
         logits[:, None].float(), size=(height, width), mode="bilinear", align_corners=False
     )
-    masks = full[:, 0] > 0
-    # Areas of up to 2**24 pixels are exact in float32.
-    numbers = torch.cat([numbers.float(), masks.sum(dim=(1, 2), dtype=torch.float32)[:, None]], dim=1).contiguous()
-    packed = torch.cat([numbers.view(torch.uint8).flatten(), masks.view(torch.uint8).flatten()])
-    host = packed.cpu().numpy()
+    masks = (full[:, 0] > 0).view(torch.uint8)
+    numbers = numbers.float().contiguous()
+    host = torch.cat([numbers.view(torch.uint8).flatten(), masks.flatten()]).cpu().numpy()
     split = numbers.numel() * 4
     return (
         host[split:].view(np.bool_).reshape(masks.shape),
