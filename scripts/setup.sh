@@ -56,10 +56,11 @@ install_packages() {
 
 # --- steps, each skipped while what it depends on is the same --------------------------------------
 
+files_of() { find "$@" -type f ! -name '*.pyc' | LC_ALL=C sort; }
+
 # digest FILE... : of the contents, the place (a virtual environment cannot be moved) and the ROS.
 digest() {
-  { echo "$PWD ${ROS_SETUP:-wheels}"; find "$@" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum; } |
-    sha256sum
+  { echo "$PWD ${ROS_SETUP:-wheels}"; files_of "$@" | tr '\n' '\0' | xargs -0 sha256sum; } | sha256sum
 }
 done_already() { [ -f "$stamps/$1" ] && [ "$(cat "$stamps/$1")" = "$2" ]; }
 mark_done() { mkdir -p "$stamps" && echo "$2" >"$stamps/$1"; }
@@ -95,6 +96,8 @@ install_requirements() {
 build_package() {
   local now
   now=$(digest CMakeLists.txt package.xml setup.py pyproject.toml cmake msg srv launch config scripts)
+  # colcon links every module by itself; pip's path entry finds new ones.
+  [ -z "$ROS_SETUP" ] || now+=$(files_of sam_perception | sha256sum)
   done_already package "$now" && return
   if [ -n "$ROS_SETUP" ]; then
     say "colcon build against $ROS_SETUP"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import threading
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +19,23 @@ from package_facts import ROOT
 pytest.importorskip("launch_ros")
 rclpy = pytest.importorskip("rclpy")
 
-from launch import LaunchDescription, LaunchService  # noqa: E402
-from launch.actions import IncludeLaunchDescription  # noqa: E402
-from launch.launch_description_sources import PythonLaunchDescriptionSource  # noqa: E402
 from lifecycle_msgs.msg import State  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
 from rcl_interfaces.srv import GetParameters  # noqa: E402
 
 LAUNCH_FILE = ROOT / "launch" / "perception.launch.py"
+# What `ros2 launch FILE name:=value ...` does; a launch service wants a process's main thread.
+RUN = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+given = [argument.split(":=") for argument in sys.argv[2:]]
+service = LaunchService(noninteractive=True)
+source = PythonLaunchDescriptionSource(sys.argv[1])
+service.include_launch_description(LaunchDescription([IncludeLaunchDescription(source, launch_arguments=given)]))
+sys.exit(service.run())
+"""
 TIMEOUT_S = 60.0
 
 
@@ -76,21 +87,14 @@ def call(node: Any, kind: Any, name: str, request: Any) -> Any:
 
 @pytest.fixture
 def launched(domain: None, tmp_path: Path) -> Iterator[None]:
-    """The launch file in a thread, in the namespace /cell, with arguments and a file of parameters."""
+    """The launch file in a process of its own, in the namespace /cell, with arguments and a file of parameters."""
     params = tmp_path / "params.yaml"
     params.write_text("/**:\n  ros__parameters:\n    max_objects: 3\n    sync.slop_s: 0.01\n")
-    arguments = {"namespace": "cell", "params_file": str(params), "max_objects": "2", "color": "/front/color"}
-    include = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(LAUNCH_FILE)), launch_arguments=arguments.items()
-    )
-    service = LaunchService(noninteractive=True)
-    service.include_launch_description(LaunchDescription([include]))
-    thread = threading.Thread(target=service.run, daemon=True)
-    thread.start()
-    yield
-    service.shutdown()
-    thread.join(TIMEOUT_S)
-    assert not thread.is_alive()
+    arguments = ["namespace:=cell", f"params_file:={params}", "max_objects:=2", "color:=/front/color"]
+    with subprocess.Popen([sys.executable, "-c", RUN, str(LAUNCH_FILE), *arguments]) as process:
+        yield
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == 0
 
 
 def test_the_node_becomes_active_with_its_parameters_and_topics(launched: None) -> None:
