@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from sam_perception.errors import InvalidIntrinsics, PerceptionError
 from sam_perception.messages import Message, stamp_ns_of
+from sam_perception.ros.camera_info import InfoMatcher
 from sam_perception.ros.diagnosis import Wiring
 from sam_perception.ros.health import CAMERA_INFO, COLOR, DEPTH, Health
 from sam_perception.ros.settings import NodeConfig
@@ -27,8 +27,6 @@ except ImportError:  # Humble
 
 TOPICS = {COLOR: "color/image_raw", DEPTH: "depth/image_raw", CAMERA_INFO: "color/camera_info"}
 
-_INFOS = 10  # kept, to find the one with a colour image's own stamp
-
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -37,7 +35,7 @@ class Pair:
     color: Message
     depth: Message
     info: Message
-    received_s: float  # monotonic clock, when the pair was complete
+    received_s: float  # monotonic clock, when the last of them came
 
 
 def make_qos(reliability: str, depth: int) -> QoSProfile:
@@ -70,13 +68,13 @@ class Inputs:
     ) -> None:
         self._node, self._health = node, health
         self._on_pair, self._on_error = on_pair, on_error
-        self._infos: deque[Any] = deque(maxlen=_INFOS)
+        self._infos = InfoMatcher(self._matched, self._without_info)
         self._incompatible = dict.fromkeys(TOPICS, "")
         self._synchronizer = make_synchronizer(
             config.sync.backend,
             slop_ns=round(config.sync.slop_s * 1e9),
             queue_size=config.sync.queue_size,
-            on_pair=self._paired,
+            on_pair=self._infos.add_pair,
             on_drop=health.dropped,
         )
         asked = config.input
@@ -134,14 +132,15 @@ class Inputs:
 
     def _on_info(self, msg: CameraInfo) -> None:
         self._health.received(CAMERA_INFO)
-        if self._infos and _camera_of(self._infos[-1]) != _camera_of(msg):
+        before = self._infos.newest
+        if before is not None and _camera_of(before) != _camera_of(msg):
             note = (
                 f"camera_info changed in flight to {msg.width} x {msg.height}, fx {msg.k[0]:.1f}, fy {msg.k[4]:.1f}, "
                 f"cx {msg.k[2]:.1f}, cy {msg.k[5]:.1f} in {msg.header.frame_id!r}"
             )
             self._health.noted(note)
             self._node.get_logger().warning(note)
-        self._infos.append(msg)
+        self._infos.add_info(msg)
 
     def _add(self, add: Callable[[int, Any], None], msg: Image) -> None:
         try:
@@ -149,24 +148,17 @@ class Inputs:
         except PerceptionError as error:
             self._on_error(error)
 
-    def _paired(self, color: Image, depth: Image) -> None:
-        if not self._infos:
-            topic = self._subscriptions[CAMERA_INFO].topic_name
-            self._on_error(
-                InvalidIntrinsics(
-                    f"no camera_info has come on {topic}, so nothing can be measured: remap color/camera_info to the "
-                    "topic beside the colour image"
-                )
-            )
-            return
-        self._on_pair(Pair(color, depth, self._info_for(color), time.monotonic()))
+    def _matched(self, color: Image, depth: Image, info: CameraInfo) -> None:
+        self._on_pair(Pair(color, depth, info, time.monotonic()))
 
-    def _info_for(self, color: Image) -> Any:
-        """The camera_info of the image's own stamp, as drivers send it; else the newest one."""
-        for info in reversed(self._infos):
-            if info.header.stamp == color.header.stamp:
-                return info
-        return self._infos[-1]
+    def _without_info(self) -> None:
+        topic = self._subscriptions[CAMERA_INFO].topic_name
+        self._on_error(
+            InvalidIntrinsics(
+                f"no camera_info has come on {topic}, so nothing can be measured: remap color/camera_info to the "
+                "topic beside the colour image"
+            )
+        )
 
 
 def _camera_of(info: Any) -> tuple[Any, ...]:

@@ -8,16 +8,20 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from sam_perception.config import PerceptionConfig
 from sam_perception.errors import PerceptionError
+from sam_perception.perception import Perception
 
-_END_S = 2.0  # from the signal to the process's end, whatever inference is doing
+_END_S = 1.5  # from the signal to the process's end, whatever inference is doing
 _FAILURES = 10  # callbacks in a row
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(
+    args: Sequence[str] | None = None, make_perception: Callable[[PerceptionConfig], Perception] = Perception
+) -> int:
     """Run the node until SIGINT or SIGTERM; 0 then, 2 where it could not be started, 1 where callbacks keep failing.
 
     The main thread waits for signals, so that a model that takes seconds to load, or to look at a
@@ -27,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        node, executor = _make(args)
+        node, executor = _make(args, make_perception)
     except PerceptionError as error:
         sys.stderr.write(f"perception_node: {error.kind}: {error}\n")
         return 2
@@ -38,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> int:
     return 1 if spinner.failed else 0
 
 
-def _make(args: Sequence[str] | None) -> tuple[Any, Any]:
+def _make(args: Sequence[str] | None, make_perception: Callable[[PerceptionConfig], Perception]) -> tuple[Any, Any]:
     from sam_perception._ros_environment import ensure_ros_environment
 
     ensure_ros_environment()
@@ -49,7 +53,7 @@ def _make(args: Sequence[str] | None) -> tuple[Any, Any]:
     from sam_perception.ros.perception_node import PerceptionNode
 
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node = PerceptionNode()
+    node = PerceptionNode(make_perception)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     return node, executor
@@ -90,7 +94,7 @@ def _end(node: Any, executor: Any, spinner: _Spinner) -> None:
     executor.wake()
     spinner.join(_END_S / 2)
     if not spinner.is_alive():
-        if node.state_label != "finalized":
+        if node.state_label in ("unconfigured", "inactive", "active"):
             node.trigger_shutdown()
         node.destroy_node()
         rclpy.try_shutdown()

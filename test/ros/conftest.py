@@ -1,0 +1,44 @@
+"""What the node's tests share: a DDS domain for each, a camera, and a client that waits on conditions."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed")
+pytest.importorskip("sam_perception.msg", reason="the messages are not built")
+
+from sam_perception._ros_environment import ensure_ros_environment
+
+ensure_ros_environment()
+
+from ros_harness import Harness  # noqa: E402 - imports rclpy
+
+_COUNTER = itertools.count()
+
+
+def next_domain() -> int:
+    """A DDS domain that no other test of this run uses, and hardly one of another run."""
+    # Domains above 101 clash with ephemeral ports on Linux.
+    return 1 + (os.getpid() * 13 + next(_COUNTER)) % 101
+
+
+@pytest.fixture
+def domain() -> int:
+    return next_domain()
+
+
+@pytest.fixture
+def harness(domain: int) -> Iterator[Harness]:
+    with Harness(domain) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_harness() -> Iterator[Harness]:
+    """One for all tests of a module: those must leave it as they found it."""
+    with Harness(next_domain()) as made:
+        yield made
