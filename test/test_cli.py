@@ -9,7 +9,7 @@ import pytest
 
 from sam_perception.cli import main, make_parser
 from sam_perception.commands import process
-from sam_perception.commands.text_table import text_table
+from sam_perception.sinks.text_table import text_table
 
 COMMANDS = ["demo", "process"]
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from sam_perception.commands.score import MIN_VISIBLE_PX, ObjectScore, Truth, score_objects
 from sam_perception.commands.settings import add_settings_arguments, config_from
-from sam_perception.commands.text_table import text_table
 from sam_perception.config import PerceptionConfig, settings_of
 from sam_perception.errors import ConfigError, SinkError, SourceError
 from sam_perception.scene import Scene
+from sam_perception.sinks.text_table import text_table
 from sam_perception.sources import FrameSource, open_source
 from sam_perception.sources.first_prompts import prompts_of_labels, prompts_of_truth
 from sam_perception.sources.frames import FrameList

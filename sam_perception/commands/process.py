@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sam_perception.commands.settings import add_settings_arguments, config_from
-from sam_perception.commands.text_table import text_table
 from sam_perception.errors import FrameError, PromptError, SourceError
 from sam_perception.frame import RgbdFrame
 from sam_perception.prompts import Prompt
 from sam_perception.scene import ObjectState, Scene
 from sam_perception.sinks.history import RunHistory
+from sam_perception.sinks.text_table import text_table
 from sam_perception.sources import FrameSource, Rejection, open_source
 from sam_perception.sources.prompt_file import PromptSchedule, read_prompts
 

@@ -36,7 +36,7 @@ class BagSink:
 
     Args:
         path: folder to create; must not exist.
-        storage: "mcap" or "sqlite3".
+        storage: "mcap" (compressed by zstd, as `ros2 bag` reads it) or "sqlite3".
         inputs: also write each frame's colour, depth and camera_info, on RealSense's topics.
         outputs: write the node's outputs.
 
@@ -48,7 +48,7 @@ class BagSink:
         self._types = BagTypes()
         self._topics = {**(INPUTS if inputs else {}), **(OUTPUTS if outputs else {})}
         self._inputs, self._outputs = inputs, outputs
-        self._bag = RawBag(path, self._topics, storage=storage)
+        self._bag = RawBag(path, self._topics, storage=storage, compressed=storage == "mcap")
 
     def write(self, frame: RgbdFrame, scene: Scene | None = None) -> None:
         """Write one frame's messages; `scene` is needed unless only inputs are written."""

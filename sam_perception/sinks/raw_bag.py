@@ -38,6 +38,8 @@ class RawBag:
             raise SinkError(f"{self.path} exists already: remove it or choose another name; bags are not overwritten")
         store = typestore()
         self._writer = Writer(self.path, version=9, storage_plugin=STORAGES[storage])
+        if compressed and storage != "mcap":
+            raise SinkError(f"{storage} bags are not compressed here: use mcap, or compressed=False")
         if compressed:
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._connections: dict[str, Connection] = {}
