@@ -108,7 +108,7 @@ class _Stream(Generic[Item]):
 
 
 class PairSynchronizer(Generic[Item]):
-    """Equal stamps first; otherwise the nearest within the slop, once no nearer one can come.
+    """Equal stamps at once; otherwise the nearest within the slop, once no nearer one can come.
 
     An inexact pair is made when each is the other's nearest, which is known when a later image of
     either kind has come, or at once when the two are nearer than half the streams' smallest gap (the
@@ -133,9 +133,7 @@ class PairSynchronizer(Generic[Item]):
     def _add(self, stream: _Stream[Item], other: _Stream[Item], stamp_ns: int, item: Item) -> None:
         if stream.enter(stamp_ns, item):
             self._after_jump(stream, other, stamp_ns)
-        if any(stamp == stamp_ns for stamp, _ in other.queue):
-            self._emit(stamp_ns, stamp_ns)
-        while self._pair_nearest():
+        while self._pair_oldest():
             pass
         for full, cause in ((self._color, COLOR_ALONE), (self._depth, DEPTH_ALONE)):
             while len(full.queue) > self._queue_size:
@@ -149,8 +147,8 @@ class PairSynchronizer(Generic[Item]):
         if not other.queue:
             other.newest_ns = None
 
-    def _pair_nearest(self) -> bool:
-        """Make one inexact pair, or drop one colour image without hope; whether to look again."""
+    def _pair_oldest(self) -> bool:
+        """Make the oldest pair that is certain, or drop one colour image without hope; whether to look again."""
         for color_ns, _ in self._color.queue:
             depth_ns = self._depth.nearest(color_ns)
             distance_ns = abs(depth_ns - color_ns) if depth_ns is not None else self._slop_ns + 1
