@@ -17,6 +17,7 @@ from sam_perception.commands.settings import add_settings_arguments, config_from
 from sam_perception.config import PerceptionConfig, settings_of
 from sam_perception.errors import ConfigError, SinkError, SourceError
 from sam_perception.scene import Scene
+from sam_perception.sinks.history import RunHistory
 from sam_perception.sinks.text_table import text_table
 from sam_perception.sources import FrameSource, open_source
 from sam_perception.sources.first_prompts import prompts_of_labels, prompts_of_truth
@@ -247,13 +248,10 @@ def _summarise(playback: Playback, scenes: Mapping[int, Scene], scores: Sequence
         _say("\n" + text_table(_SCORE_HEADER, _score_rows(scores)))
         _say(f"mean IoU {np.nanmean([one.mean_iou for one in scores]):.3f}")
     else:
-        ids = sorted({track.id for scene in scenes.values() for track in scene.objects})
-        tracks = {i: [t for s in scenes.values() for t in s.objects if t.id == i] for i in ids}
-        rows = [
-            (str(i), str(len(ones)), str(sum(t.state.visible for t in ones)), str(sum(t.box is not None for t in ones)))
-            for i, ones in tracks.items()
-        ]
-        _say("\n" + text_table(("object", "frames", "tracked", "with position"), rows))
+        history = RunHistory()
+        for scene in scenes.values():
+            history.add(scene)
+        _say("\n" + text_table(*history.rows()))
     _say("\n" + "\n".join(f"{name}: {value}" for name, value in _run_rows(playback, scenes)))
     _say(f"\nrecording  {out / 'bag'}\nreport     {out / 'report' / 'index.html'}\nnode's log {out / 'node.log'}")
 

@@ -13,7 +13,7 @@ from sam_perception.commands.settings import add_settings_arguments, config_from
 from sam_perception.errors import FrameError, PromptError, SourceError
 from sam_perception.frame import RgbdFrame
 from sam_perception.prompts import Prompt
-from sam_perception.scene import ObjectState, Scene
+from sam_perception.scene import Scene
 from sam_perception.sinks.history import RunHistory
 from sam_perception.sinks.text_table import text_table
 from sam_perception.sources import FrameSource, Rejection, open_source
@@ -197,12 +197,7 @@ def _copy(source: FrameSource, arguments: argparse.Namespace) -> int:
 
 
 def _summarise(history: RunHistory, rejected: Sequence[Rejection], arguments: argparse.Namespace) -> None:
-    header = ("object", "frames", *(state.name.lower() for state in ObjectState), "longest gap")
-    rows = [
-        (one.name, str(len(one.frames)), *(str(one.count(state)) for state in ObjectState), str(one.longest_gap()))
-        for one in (history.objects[i] for i in sorted(history.objects))
-    ]
-    sys.stdout.write(f"{text_table(header, rows)}\n")
+    sys.stdout.write(f"{text_table(*history.rows())}\n")
     sys.stdout.write(f"{arguments.output}: {len(history.stamps_ns)} frames, {len(rejected)} rejected\n")
     if arguments.report is not None:
         sys.stdout.write(f"{arguments.report / 'index.html'}\n")

@@ -74,6 +74,16 @@ class RunHistory:
             self.timings_ms.setdefault(stage, []).append(float(spent))
         self.notes += [f"frame {index}: {note}" for note in (*scene.rejected, *scene.notes)]
 
+    def rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Header and rows of a table of the objects and how often they were in which state."""
+        header = ("object", "frames", *(state.name.lower() for state in ObjectState), "longest gap", "with position")
+        rows = []
+        for one in (self.objects[i] for i in sorted(self.objects)):
+            states = [str(one.count(state)) for state in ObjectState]
+            placed = int(np.isfinite(np.reshape(one.centroids_m, (-1, 3))).all(axis=1).sum())
+            rows.append((one.name, str(len(one.frames)), *states, str(one.longest_gap()), str(placed)))
+        return header, rows
+
     def seconds(self) -> Floats:
         """Time of each frame since the first."""
         stamps = np.array(self.stamps_ns, np.float64)

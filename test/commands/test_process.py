@@ -13,9 +13,11 @@ from rosbags.highlevel import AnyReader
 
 from sam_perception.cli import main
 from sam_perception.commands.process import process
+from sam_perception.sinks.bag import BagSink
 from sam_perception.sources import open_source
 from sam_perception.sources.bag import BagSource
 from sam_perception.sources.prompt_file import read_prompts
+from sam_perception.sources.synthetic import SyntheticSource
 
 PROMPTS = "- {object_id: 1, label: red, box: [10, 20, 30, 40]}\n- {object_id: 2, points: [[50, 30]], frame: 3}\n"
 
@@ -78,6 +80,20 @@ def test_the_same_input_gives_the_same_bytes(folder: Path, tmp_path: Path, stora
         assert run(folder, out, "--prompts", tmp_path / "prompts.yaml", "--storage", storage, "--with-inputs") == 0
     a, b = ({f.name: f.read_bytes() for f in (tmp_path / name / "out").iterdir()} for name in ("a", "b"))
     assert a == b
+
+
+def test_the_real_model_gives_the_same_bytes_twice(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    with BagSink(tmp_path / "in", inputs=True, outputs=False) as sink:
+        for frame in SyntheticSource(width=160, height=120, frames=4):
+            sink.write(frame)
+    (tmp_path / "p.yaml").write_text("- {object_id: 1, box: [60, 40, 100, 90]}\n- {object_id: 2, points: [[30, 60]]}")
+    for name in ("a", "b"):
+        arguments = [tmp_path / "in", tmp_path / name / "out", "--prompts", tmp_path / "p.yaml", "--device", "cpu"]
+        assert run(*arguments) == 0
+    a, b = ((tmp_path / name / "out/out.mcap").read_bytes() for name in ("a", "b"))
+    assert a == b
+    assert [[i for i, _ in frame] for frame in objects_in(tmp_path / "a/out")] == [[1, 2]] * 4
 
 
 @pytest.mark.usefixtures("perceptions")
