@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,3 +74,14 @@ def pixel_grid(frame: RgbdFrame, settings: GeometryConfig, step: int) -> PixelGr
     points[..., 2] = z
     points[~valid] = 0  # a NaN ray times zero is NaN
     return PixelGrid(step, index, z, valid, points, rays)
+
+
+def widened(masks: Sequence[NDArray[np.bool_]], shape: tuple[int, int], radius_px: int) -> NDArray[np.bool_]:
+    """Union (H, W) of masks (H, W), widened by `radius_px` in every direction."""
+    union = np.zeros(shape, np.bool_)
+    for mask in masks:
+        union |= mask
+    if radius_px == 0 or not union.any():
+        return union
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius_px + 1, 2 * radius_px + 1))
+    return np.asarray(cv2.dilate(union.view(np.uint8), kernel)).view(np.bool_)

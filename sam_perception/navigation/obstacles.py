@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.config import GeometryConfig, NavigationConfig
 from sam_perception.frame import RgbdFrame
-from sam_perception.geometry.grid import PixelGrid, pixel_grid
+from sam_perception.geometry.grid import PixelGrid, pixel_grid, widened
 from sam_perception.geometry.planes import describe_planes, find_planes, plane_tolerance_m, up_axis
 from sam_perception.navigation.association import Association, Extent, extent_of
 from sam_perception.navigation.clusters import cluster
@@ -150,14 +149,3 @@ def _extent(segment: ObstacleSegment, pose: NDArray[np.float64] | None) -> Exten
     small = segment.kind in (ObstacleKind.OBSTACLE, ObstacleKind.UNKNOWN) and len(segment.points) > 0
     group = "thing" if small else segment.kind.name
     return extent_of(points if pose is None else points @ pose[:3, :3].T + pose[:3, 3], group)
-
-
-def widened(masks: Sequence[Mask], shape: tuple[int, int], radius_px: int) -> Mask:
-    """Union (H, W) of masks (H, W), widened by `radius_px` in every direction."""
-    union = np.zeros(shape, np.bool_)
-    for mask in masks:
-        union |= mask
-    if radius_px == 0 or not union.any():
-        return union
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius_px + 1, 2 * radius_px + 1))
-    return np.asarray(cv2.dilate(union.view(np.uint8), kernel)).view(np.bool_)

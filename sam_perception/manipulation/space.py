@@ -1,0 +1,116 @@
+"""The object to be grasped, and the space around it that fingers must not touch or cannot be seen in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from sam_perception.config import GeometryConfig
+from sam_perception.frame import CameraIntrinsics
+from sam_perception.geometry import depth_sigma_m, project
+from sam_perception.geometry.grid import PixelGrid
+from sam_perception.manipulation.gripper import Gripper
+from sam_perception.scene import Lifted, Plane, PlaneKind
+
+Points = NDArray[np.float32]
+
+_OWN = 640  # points of the object that grasps are computed on
+_OTHERS = 3000  # points around it that are looked at
+_NEIGHBOURS = 12
+_ON_SUPPORT_M = 0.003  # plus noise: lower points are the support's, not the object's
+_SUPPORT_SLACK_M = 0.03  # an object's lowest points may seem this much below what it stands on
+_PARALLEL = 0.985  # cosine of 10 degrees
+_HIDDEN_M = 0.01  # farther than this behind the seen surface is out of sight
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """One object and what is around it, in the camera's optical frame."""
+
+    own: Points  # (P, 3) the object's, without what lies on the support
+    normals: Points  # (P, 3) towards the camera
+    others: Points  # (N, 3) everything else that is seen nearby, but the support
+    support: Plane | None  # what it stands on
+    grid: PixelGrid
+    camera: CameraIntrinsics
+
+    @property
+    def view(self) -> NDArray[np.float64]:
+        """(3,) direction from the camera to the object."""
+        middle = self.own.mean(axis=0, dtype=np.float64)
+        return np.asarray(middle / np.linalg.norm(middle))
+
+    def unseen(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which points (N, 3) the camera does not see: behind something, without depth, or outside the image."""
+        pixels = project(self.camera, points)
+        height, width = self.grid.valid.shape
+        with np.errstate(invalid="ignore"):
+            column, row = (np.floor(pixels / self.grid.step)).T
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        column, row = (np.where(inside, v, 0).astype(np.intp) for v in (column, row))
+        seen_to = np.where(inside, self.grid.depth_m[row, column], np.float32(0))
+        return np.asarray((seen_to == 0) | (points[:, 2] > seen_to + _HIDDEN_M))
+
+
+def support_of(points: Points, planes: Sequence[Plane]) -> Plane | None:
+    """The highest horizontal plane that is not above the object's lowest points (N, 3)."""
+    ground = next((p for p in planes if p.kind is PlaneKind.GROUND), None)
+    if ground is None:
+        return None
+    best, least = ground, np.inf
+    for plane in planes:
+        if plane is not ground and plane.kind is not PlaneKind.TABLE:
+            continue
+        height = float(np.percentile(plane.height_m(points), 5.0))
+        if -_SUPPORT_SLACK_M < height < least and plane.normal @ ground.normal > _PARALLEL:
+            best, least = plane, height
+    return best
+
+
+def space_around(
+    lifted: Lifted,
+    own_mask: NDArray[np.bool_],
+    grid: PixelGrid,
+    camera: CameraIntrinsics,
+    planes: Sequence[Plane],
+    gripper: Gripper,
+    settings: GeometryConfig,
+) -> Space:
+    """The space around a lifted object; `own_mask` (h, w) are the grid's pixels on it, with their rim."""
+    support = support_of(lifted.points, planes) if len(lifted.points) else None
+    own = lifted.points
+    if support is not None:
+        own = own[_above(own, support, settings)]
+    own = own[:: max(1, -(-len(own) // _OWN))]
+    others = grid.points[grid.valid & ~own_mask]
+    if len(own):
+        middle = 0.5 * (own.min(axis=0) + own.max(axis=0))
+        reach = 0.5 * float(np.linalg.norm(np.ptp(own, axis=0))) + gripper.palm_width_m
+        others = others[(np.abs(others - middle) < np.float32(reach)).all(axis=1)]
+    if support is not None and len(others):
+        others = others[_above(others, support, settings)]
+    others = others[:: max(1, -(-len(others) // _OTHERS))]
+    return Space(own, normals_of(own), others, support, grid, camera)
+
+
+def _above(points: Points, support: Plane, settings: GeometryConfig) -> NDArray[np.bool_]:
+    tolerance = _ON_SUPPORT_M + 3.0 * depth_sigma_m(points[:, 2], settings)
+    return np.asarray(support.height_m(points) > tolerance)
+
+
+def normals_of(points: Points) -> Points:
+    """Normals (N, 3) of a surface's points (N, 3), towards the camera: least squares on 12 neighbours each."""
+    if len(points) < 3:
+        return np.zeros_like(points)
+    count = min(_NEIGHBOURS, len(points))
+    _, near = cKDTree(points).query(points, k=count)
+    around = points[near] - points[near].mean(axis=1, keepdims=True)
+    scatter = np.einsum("nki,nkj->nij", around, around)
+    normals = np.linalg.eigh(scatter)[1][:, :, 0]
+    away = np.einsum("ij,ij->i", normals, points) > 0
+    normals[away] *= -1
+    return np.asarray(normals, np.float32)
