@@ -24,8 +24,8 @@ from lifecycle_msgs.msg import Transition
 # An argument that is not given leaves the parameter to params_file, and that to its default.
 OVERRIDES = {"model": str, "device": str, "max_objects": int}
 
-# What RViz shows and sends, as config/perception.rviz names it.
-RVIZ_TOPICS = ("overlay", "object_points", "markers", "clicked_point")
+# What RViz shows, as config/perception.rviz names it.
+RVIZ_TOPICS = ("overlay", "object_points", "markers")
 
 
 def arguments() -> list[DeclareLaunchArgument]:
