@@ -81,8 +81,10 @@ def render_page(
         parts.append(f'<h2>Overlay</h2><video controls muted loop playsinline src="{escape(video)}"></video>')
     if objects:
         parts += [_objects(objects), _states(objects, x, x_label)]
-        parts += [] if independent else [_paths(objects)]
-        parts += [_centroids(one, x, x_label, joined=not independent) for one in objects]
+        if independent:
+            parts.append(_table(_places(objects)))
+        else:
+            parts += [_paths(objects), *(_centroids(one, x, x_label) for one in objects)]
     parts += [_pictures(pictures, x, independent), _timings(history), _notes(history)]
     parts += [_folded(table) for table in tables if table.appendix]
     return (
@@ -177,15 +179,23 @@ def _paths(objects: Sequence[ObjectHistory]) -> str:
     return f'<h2>Tracks from above</h2><div class="card" style="max-width:900px">{plot}<p>{text}</p></div>'
 
 
-def _centroids(one: ObjectHistory, x: Floats, x_label: str, *, joined: bool) -> str:
+def _places(objects: Sequence[ObjectHistory]) -> Table:
+    """Where the objects of separate scenes are, scene by scene."""
+    rows = []
+    for one in objects:
+        for frame, state, centroid, sigma in zip(one.frames, one.states, one.centroids_m, one.sigmas_m, strict=True):
+            cells = [f"{value:.4f}" if np.isfinite(value) else "-" for value in (*centroid, np.linalg.norm(sigma))]
+            rows.append((frame, one.id, (f"scene {frame}: {one.name}", state.name.lower(), *cells)))
+    header = ("object", "state", "x (m)", "y (m)", "z (m)", "\u03c3 (m)")
+    return Table("Centroids", header, tuple(row for _, _, row in sorted(rows)))
+
+
+def _centroids(one: ObjectHistory, x: Floats, x_label: str) -> str:
     color = css_color(color_of(one.id))
     centroids, sigmas = (_per_frame(one, values, len(x)) for values in (one.centroids_m, one.sigmas_m))
     plots = []
     for axis, name in enumerate(_AXES):
-        if joined:
-            series = [Series(one.name, color, x, centroids[:, axis], 2 * sigmas[:, axis])]
-        else:  # a point per scene, since between separate scenes there is nothing
-            series = [Series(one.name, color, x[i : i + 1], centroids[i : i + 1, axis]) for i in range(len(x))]
+        series = [Series(one.name, color, x, centroids[:, axis], 2 * sigmas[:, axis])]
         plots.append(f'<div class="card">{line_plot(f"{name} (m)", x_label, series, least=0.02)}</div>')
     return (
         f'<h2 id="object-{one.id}">{_swatch(one)}: centroid</h2><div class="plots">{"".join(plots)}</div>'

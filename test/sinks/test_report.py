@@ -126,7 +126,9 @@ def test_long_runs_keep_a_limited_number_of_pictures(tmp_path: Path) -> None:
 def test_separate_scenes_all_have_a_picture_and_no_path(tmp_path: Path) -> None:
     write_report(tmp_path / "report", 30, independent=True)
     assert len(list((tmp_path / "report/pictures").glob("*.jpg"))) == 30
-    assert "Tracks from above" not in (tmp_path / "report/index.html").read_text()
+    text = (tmp_path / "report/index.html").read_text()
+    assert "Tracks from above" not in text
+    assert "scene 7: 3 red" in text
 
 
 def test_an_earlier_report_is_replaced_other_files_are_not(tmp_path: Path) -> None:
