@@ -19,11 +19,14 @@ fail() { say "$@"; exit 1; }
 
 have_library() { PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q "$1"; }
 
+# The name of a Python that will do, or nothing.
 choose_python() {
   local candidate
   for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
-    "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null &&
-      { echo "$candidate"; return; }
+    if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
   done
 }
 
@@ -68,6 +71,9 @@ mark_done() { mkdir -p "$stamps" && echo "$2" >"$stamps/$1"; }
 pip_install() { "$python" -m pip install -q --disable-pip-version-check "$@" >&2; }
 
 make_venv() {
+  if [ -z "$ROS_SETUP" ] && [ "$(uname -m)" != x86_64 ]; then
+    fail "there are no ROS 2 wheels for $(uname -m): install ROS 2 (docs.ros.org), then run this again"
+  fi
   local interpreter
   interpreter=$(choose_python)
   local packages=()
@@ -75,9 +81,6 @@ make_venv() {
   [ ${#packages[@]} = 0 ] || install_packages "${packages[@]}"
   [ -n "$interpreter" ] || interpreter=$(choose_python)
   [ -n "$interpreter" ] || fail "no Python 3.10 to 3.12 found: install one and name it, PYTHON=python3.12 make setup"
-  if [ -z "$ROS_SETUP" ] && [ "$(uname -m)" != x86_64 ]; then
-    fail "there are no ROS 2 wheels for $(uname -m): install ROS 2 (docs.ros.org), then run this again"
-  fi
   say "virtual environment in $venv"
   "$interpreter" -m venv ${ROS_SETUP:+--system-site-packages} "$venv"
 }
