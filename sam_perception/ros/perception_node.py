@@ -21,6 +21,7 @@ from sam_perception.ros.inputs import Inputs
 from sam_perception.ros.parameters import NodeParameters
 from sam_perception.ros.pipeline import Pipeline
 from sam_perception.ros.publishers import Outputs
+from sam_perception.ros.resume import ObjectStore, store_path
 from sam_perception.ros.services import Services
 
 _STOP_S = 1.0  # for a frame in work to come to its end
@@ -84,7 +85,13 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         self._trouble = ""
         self._health = Health()
         self._scene_outputs = Outputs(self, self._settings.node.output)
-        self._pipeline = Pipeline(perception, self._scene_outputs, self._health, self._now_ns, self.get_logger())
+        self._store = ObjectStore(
+            store_path(self.context.get_domain_id(), self.get_fully_qualified_name()),
+            self._settings.node.resume_max_age_s,
+        )
+        self._pipeline = Pipeline(
+            perception, self._scene_outputs, self._store, self._health, self._now_ns, self.get_logger()
+        )
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -151,6 +158,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         if self._pipeline is not None:
             self._pipeline.stop(_STOP_S)
             self._pipeline = None
+            self._store.discard()  # this end is meant; only a crash leaves the objects for the next start
         if self._scene_outputs is not None:
             self._scene_outputs.close()
             self._scene_outputs = None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sam_perception.config import PerceptionConfig
-from sam_perception.errors import PerceptionError, PromptError
+from sam_perception.errors import PerceptionError, PromptError, SinkError
 from sam_perception.frame import RgbdFrame
 from sam_perception.perception import Perception, lift_scene
 from sam_perception.ros.convert import frame_from_msgs
@@ -20,9 +20,11 @@ from sam_perception.ros.desk import ObjectDesk
 from sam_perception.ros.health import SUPERSEDED, Health
 from sam_perception.ros.inputs import Pair
 from sam_perception.ros.publishers import Outputs
+from sam_perception.ros.resume import ObjectStore
 from sam_perception.ros.worker import LatestWorker
 from sam_perception.scene import Scene
 
+_SAME_CLOCK_MS = 60_000.0  # an older image is a replay, whose stamps are of another time
 _LOG_AGAIN_S = 5.0  # the same kind of trouble is logged this often at most
 
 
@@ -41,22 +43,30 @@ class Pipeline:
     Args:
         perception: used by this object's thread alone from now on.
         outputs: where scenes go.
+        store: keeps the objects for a node that starts again after a crash.
         health: counts, times and errors go here.
         now_ns: the node's clock, to tell how old an image is when its results go out.
         logger: rclpy's.
     """
 
     def __init__(
-        self, perception: Perception, outputs: Outputs, health: Health, now_ns: Callable[[], int], logger: Any
+        self,
+        perception: Perception,
+        outputs: Outputs,
+        store: ObjectStore,
+        health: Health,
+        now_ns: Callable[[], int],
+        logger: Any,
     ) -> None:
         self.desk = ObjectDesk(perception.config.max_objects)
-        self._perception, self._outputs, self._health = perception, outputs, health
+        self._perception, self._outputs, self._store, self._health = perception, outputs, store, health
         self._now_ns, self._logger = now_ns, logger
         self._lock = threading.Lock()
         self._newest: Processed | None = None
         self._config = perception.config
         self._logged_s: dict[str, float] = {}
         self._active = False
+        self._take_up()
         self._worker: LatestWorker[Pair] = LatestWorker(self._process, self.refuse, "sam_perception inference")
 
     @property
@@ -107,6 +117,30 @@ class Pipeline:
         else:
             self._logger.error("".join(traceback.format_exception(type(error), error, error.__traceback__)) or text)
 
+    def _take_up(self) -> None:
+        try:
+            ids, errors = self._store.take_up(self._perception)
+        except PerceptionError as error:
+            self.refuse(error)
+            return
+        for left_out in errors:
+            self.refuse(left_out)
+        self.desk.settle(self._perception)
+        if ids:
+            note = f"objects {', '.join(map(str, ids))} are taken up again as they were before the node ended"
+            self._health.noted(note)
+            self._logger.info(note)
+
+    def _keep(self, frame: RgbdFrame, scene: Scene) -> None:
+        try:
+            self._store.keep(frame, scene)
+        except OSError as error:
+            self.refuse(
+                SinkError(
+                    f"objects cannot be kept for a restart ({error}): free the disk, or set resume_max_age_s to 0"
+                )
+            )
+
     def _process(self, pair: Pair) -> None:
         start_s = time.monotonic()
         frame = frame_from_msgs(pair.color, pair.depth, pair.info)
@@ -129,14 +163,17 @@ class Pipeline:
         stepped_s = time.monotonic()
         self._outputs.publish(wanted, frame, scene)
         end_s = time.monotonic()
+        self._keep(frame, scene)
         latencies_ms = {
             "wait": (start_s - pair.received_s) * 1e3,
             "convert": (converted_s - start_s) * 1e3,
             **scene.timings_ms,
             "publish": (end_s - stepped_s) * 1e3,
             "receive to publish": (end_s - pair.received_s) * 1e3,
-            "stamp to publish": (self._now_ns() - frame.stamp_ns) * 1e-6,
         }
+        age_ms = (self._now_ns() - frame.stamp_ns) * 1e-6
+        if 0 <= age_ms < _SAME_CLOCK_MS:
+            latencies_ms["stamp to publish"] = age_ms
         self._health.processed(latencies_ms, float(np.count_nonzero(frame.depth_m > 0) / frame.depth_m.size))
 
     def _tell(self, scene: Scene) -> None:

@@ -53,6 +53,12 @@ class NodeConfig(Validated):
 
     autostart: bool = setting(True, "configure and activate at start; false where a launch file or manager does it")
     diagnostics_period_s: float = setting(1.0, "time between two messages on /diagnostics", low=0.05, high=60.0)
+    resume_max_age_s: float = setting(
+        60.0,
+        "a node that was killed takes up its objects again if it starts within this time; 0: never",
+        low=0.0,
+        high=86400.0,
+    )
     input: InputConfig = field(default_factory=InputConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     output: OutputConfig = field(default_factory=OutputConfig)

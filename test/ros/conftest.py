@@ -26,6 +26,14 @@ def next_domain() -> int:
     return 1 + (os.getpid() * 13 + next(_COUNTER)) % 101
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _ros_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What nodes keep for a restart is not to outlive the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_HOME", str(tmp_path_factory.mktemp("ros_home")))
+        yield
+
+
 @pytest.fixture
 def domain() -> int:
     return next_domain()

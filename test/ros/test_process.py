@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -10,9 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fake_tracker import RED_BOX
 from ros_harness import RELIABLE, Harness
+
+from sam_perception.messages import stamp_ns_of
+from sam_perception.prompts import BoxPrompt
 
 SECOND = 10**9
 HERE = Path(__file__).parent
@@ -105,3 +111,41 @@ def test_a_wrong_parameter_ends_it_with_one_line(harness: Harness, tmp_path: Pat
         assert p.process.wait(20) == 2
     assert "perception_node: ConfigError: parameter max_objects" in p.log.read_text()
     assert "from 1 to 256" in p.log.read_text()
+
+
+def test_a_killed_node_that_starts_again_loses_only_the_frames_between(harness: Harness, tmp_path: Path) -> None:
+    with running(harness.domain, tmp_path / "log") as node:
+        wait_active(harness)
+        harness.objects()
+        harness.add(BoxPrompt(7, RED_BOX, label="mug"))
+        assert [o.id for o in harness.scene_at(harness.send(SECOND)).objects] == [7]
+        # A frame later the objects are on the disk: they are written after they are published.
+        harness.scene_at(harness.send(2 * SECOND))
+        node.process.kill()
+        node.process.wait(20)
+    with running(harness.domain, tmp_path / "log") as node:
+        wait_active(harness)
+        (mug,) = first_scene(harness, 9 * SECOND).objects
+        assert (mug.id, mug.label, mug.state, mug.roi.x_offset) == (7, "mug", mug.TRACKED, 10)
+        assert "objects 7 are taken up again" in node.log.read_text()
+        assert node.end(signal.SIGINT)[0] == 0
+    # An end that was meant leaves nothing behind.
+    with running(harness.domain, tmp_path / "log"):
+        wait_active(harness)
+        assert first_scene(harness, 100 * SECOND).objects == []
+
+
+def first_scene(harness: Harness, start_ns: int) -> Any:
+    """Send frames from `start_ns` on until one comes through.
+
+    DDS believes a killed process to be there for a while, so its endpoints do not tell when the new
+    one is ready.
+    """
+    stamps = itertools.count(start_ns, SECOND // 10)
+    inbox = harness.objects()
+
+    def found() -> list[Any]:
+        harness.send(next(stamps))
+        return [m for m in inbox.messages if stamp_ns_of(m.header.stamp) >= start_ns]
+
+    return harness.until(found)[0]
