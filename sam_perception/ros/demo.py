@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,17 +91,14 @@ def play(
     with (
         RawBag(bag, {**OUTPUTS, DIAGNOSTICS: "diagnostic_msgs/DiagnosticArray"}, compressed=True) as recording,
         _node_process(domain_id, log, settings) as process,
-        _station(domain_id, recording) as station,
+        _station(domain_id, recording, process, log) as station,
     ):
-        station.wait_for_node(process, log)
+        station.wait_for_node()
         published, elapsed_s = _play_frames(source, schedule, station, refusals, rate_hz, on_frame)
         # One more report, so that the last frames are in its counters.
         seen = station.counts[DIAGNOSTICS]
         station.wait_until(lambda: station.counts[DIAGNOSTICS] > seen, 3.0)
-        alive = process.poll() is None
         exit_code, end_s = _end(process)
-    if not alive:
-        raise NodeFailed(f"the node ended with code {exit_code} while frames were played: {_tail(log)}")
     latency_ms = {
         stamp: (station.received_s[stamp] - sent_s) * 1e3
         for stamp, sent_s in published.items()
@@ -154,8 +151,8 @@ def _play_frames(
 class _Station:
     """The rclpy side of this process: publishes frames, asks for objects, records results."""
 
-    def __init__(self, node: Any, recording: RawBag) -> None:
-        self._node, self._recording = node, recording
+    def __init__(self, node: Any, recording: RawBag, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._node, self._recording, self._process, self._log = node, recording, process, log
         self._changed = threading.Condition()
         self.received_s: dict[int, float] = {}  # objects by stamp, monotonic clock
         self.counts: dict[str, int] = dict.fromkeys((*OUTPUTS, DIAGNOSTICS), 0)
@@ -195,12 +192,19 @@ class _Station:
             }
 
     def wait_until(self, reached: Callable[[], bool], timeout_s: float) -> bool:
-        """Whether `reached` became true in time; looked at whenever a message comes, and now and then."""
+        """Whether `reached` became true in time; looked at whenever a message comes, and now and then.
+
+        Raises:
+            NodeFailed: the node's process has ended.
+            SinkError: what came could not be recorded.
+        """
         deadline_s = time.monotonic() + timeout_s
         with self._changed:
             while not reached():
                 if self._failure is not None:
                     raise self._failure
+                if self._process.poll() is not None:
+                    raise NodeFailed(f"the node ended with code {self._process.returncode}: {_tail(self._log)}")
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return False
@@ -212,7 +216,7 @@ class _Station:
         if duration_s > 0:
             self.wait_until(lambda: False, duration_s)
 
-    def wait_for_node(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def wait_for_node(self) -> None:
         """Return when the node is active and connected to all topics.
 
         Raises:
@@ -222,16 +226,13 @@ class _Station:
         def ready() -> bool:
             matched = all(publisher.get_subscription_count() for publisher in self._publishers)
             publishing = all(self._node.count_publishers(topic) for topic in OUTPUTS)
-            connected = matched and publishing and self._add.service_is_ready()
-            return process.poll() is not None or bool(self.trouble) or connected
+            return bool(self.trouble) or (matched and publishing and self._add.service_is_ready())
 
         in_time = self.wait_until(ready, _START_S)
-        if process.poll() is not None:
-            raise NodeFailed(f"the node ended at the start with code {process.returncode}: {_tail(log)}")
         if self.trouble:
-            raise NodeFailed(f"the node says: {self.trouble} (its output is in {log})")
+            raise NodeFailed(f"the node says: {self.trouble} (its output is in {self._log})")
         if not in_time:
-            raise NodeFailed(f"the node was not active after {_START_S:.0f} s: {_tail(log)}")
+            raise NodeFailed(f"the node was not active after {_START_S:.0f} s: {_tail(self._log)}")
 
     def announce(self, frame: RgbdFrame) -> None:
         """Send camera_info alone: without one, the node cannot use the first frame."""
@@ -253,14 +254,14 @@ class _Station:
 
 
 @contextmanager
-def _station(domain_id: int, recording: RawBag) -> Iterator[_Station]:
+def _station(domain_id: int, recording: RawBag, process: subprocess.Popen[bytes], log: Path) -> Iterator[_Station]:
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = rclpy.create_node("sam_perception_demo", context=context)
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
-        station = _Station(node, recording)
+        station = _Station(node, recording, process, log)
         stop = threading.Event()
 
         def spin() -> None:
@@ -280,19 +281,23 @@ def _station(domain_id: int, recording: RawBag) -> Iterator[_Station]:
         rclpy.shutdown(context=context)
 
 
+def _node_command(settings: Mapping[str, Any]) -> list[str]:
+    command = [sys.executable, "-m", "sam_perception.ros.node"]
+    if settings:
+        command.append("--ros-args")
+    for name, value in settings.items():
+        command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
+    return command
+
+
 @contextmanager
 def _node_process(domain_id: int, log: Path, settings: Mapping[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
     """`perception_node` in a process and a DDS domain of its own; gone afterwards, whatever happens."""
-    command: Sequence[str] = [sys.executable, "-m", "sam_perception.ros.node"]
-    if settings:
-        command = [*command, "--ros-args"]
-        for name, value in settings.items():
-            command = [*command, "-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
     with log.open("wb") as output:
         # A session of its own: Ctrl-C ends this process, which then ends the node.
         process = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            _node_command(settings), env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
         yield process

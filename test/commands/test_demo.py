@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def test_a_node_that_cannot_work_is_reported_in_its_own_words(
     error = capsys.readouterr().err
     assert "NodeFailed" in error
     assert "no model 'nowhere'" in error
+
+
+@pytest.mark.usefixtures("ros")
+def test_a_node_that_ends_by_itself_is_reported_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sam_perception.ros import demo as live
+
+    dying = [sys.executable, "-c", "import sys; sys.exit('no such device')"]
+    monkeypatch.setattr(live, "_node_command", lambda settings: dying)
+    assert main(["demo", "--out", str(tmp_path / "out"), "--frames", "1", "--size", "64x64"]) == 2
+    assert "NodeFailed: the node ended with code 1: no such device" in capsys.readouterr().err
+    assert not (tmp_path / "out/bag/metadata.yaml").exists()
 
 
 @pytest.mark.slow
