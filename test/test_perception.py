@@ -1,4 +1,4 @@
-"""The recipe with a tracker that goes by colour, and with the real one on random weights."""
+"""The recipe, with a tracker that goes by colour."""
 
 from __future__ import annotations
 
