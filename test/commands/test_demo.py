@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
 from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
-from fakes_io import write_folder
+from fakes_io import make_frame, write_folder
 
 from sam_perception.cli import main
 from sam_perception.commands import demo
 from sam_perception.commands.score import ObjectScore
+from sam_perception.errors import NodeFailed
 from sam_perception.scene import Lifted, ObjectState, OrientedBox, Scene, Track
 from sam_perception.sinks.bag import OUTPUTS
 from sam_perception.sources import open_source
@@ -62,10 +65,31 @@ def test_a_node_that_ends_by_itself_is_reported_with_its_last_words(
     from sam_perception.ros import demo as live
 
     dying = [sys.executable, "-c", "import sys; sys.exit('no such device')"]
-    monkeypatch.setattr(live, "_node_command", lambda settings: dying)
+    monkeypatch.setattr(live, "_node_command", lambda _: dying)
     assert main(["demo", "--out", str(tmp_path / "out"), "--frames", "1", "--size", "64x64"]) == 2
     assert "NodeFailed: the node ended with code 1: no such device" in capsys.readouterr().err
     assert not (tmp_path / "out/bag/metadata.yaml").exists()
+
+
+@pytest.mark.usefixtures("ros")
+def test_a_node_that_is_killed_while_frames_are_played_is_noticed_at_once(tmp_path: Path) -> None:
+    from sam_perception._ros_environment import ensure_ros_environment
+
+    ensure_ros_environment()
+    from sam_perception.ros.demo import play
+
+    frames = FrameList([make_frame(i) for i in range(50)], "fifty frames")
+
+    def kill() -> None:
+        for child in psutil.Process().children():
+            if "sam_perception.ros.node" in child.cmdline():
+                child.kill()
+
+    started = time.monotonic()
+    with pytest.raises(NodeFailed, match="code -9"):
+        play(frames, PromptSchedule([]), bag=tmp_path / "bag", log=tmp_path / "log", settings={}, on_frame=kill)
+    assert time.monotonic() - started < 60
+    assert not (tmp_path / "bag/metadata.yaml").exists()
 
 
 @pytest.mark.slow
@@ -76,7 +100,7 @@ def test_a_recording_is_played_as_folder_and_as_bag(shared_data: Path, tmp_path:
     prompts.write_text("- {object_id: 1, label: mug, box: [388, 368, 425, 415]}")
     assert main(["process", str(kitchen), str(tmp_path / "bag"), "--frames-only", "--limit", "20"]) == 0
     for option, path in (("--data", kitchen), ("--bag", tmp_path / "bag")):
-        out = tmp_path / option.strip("-")
+        out = tmp_path / f"played{option}"
         assert main(["demo", option, str(path), "--out", str(out), "--frames", "20", "--prompts", str(prompts)]) == 0
         assert len(list(read_scenes(out / "bag", 640, 480))) == 20
 
