@@ -156,5 +156,5 @@ def test_published_tiny_architecture_at_256_pixels(name: str) -> None:
 def test_published_tiny_architecture_at_its_own_size() -> None:
     """1024 pixels, as published; few frames, since the session needs seconds for each on a CPU."""
     model = random_model(tiny_config(1024), seed=1, presence_bias=PRESENT)
-    script = Script([*_at(0, 1024, "point", "box"), *_at(3, 1024, "mask")], removals=[(6, 1)])
-    assert _compare(model, 1024, "meta", script, frames=9) < TOLERANCE
+    script = Script([*_at(0, 1024, "point"), *_at(2, 1024, "mask")], removals=[(4, 1)])
+    assert _compare(model, 1024, "meta", script, frames=6) < TOLERANCE
