@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,16 +14,16 @@ from sam_perception.config import PerceptionConfig
 from sam_perception.errors import PerceptionError
 from sam_perception.perception import Perception
 
-_END_S = 1.5  # from the signal to the process's end, whatever inference is doing
+_END_S = 1.0  # for a callback in work to come to its end
 _FAILURES = 10  # callbacks in a row
 
 
 def main(
     args: Sequence[str] | None = None, make_perception: Callable[[PerceptionConfig], Perception] = Perception
 ) -> int:
-    """Run the node until SIGINT or SIGTERM; 0 then, 2 where it could not be started, 1 where callbacks keep failing.
+    """Run the node until SIGINT or SIGTERM, which end the process with 0, or until callbacks keep failing: with 1.
 
-    The main thread waits for signals, so that a model that takes seconds to load, or to look at a
+    Returns 2 where the node cannot be started. The main thread waits for signals, so that a model that takes seconds to load, or to look at a
     picture, does not delay the end. A second signal is not needed.
     """
     stop = threading.Event()
@@ -39,7 +38,11 @@ def main(
     spinner.start()
     stop.wait()
     _end(node, executor, spinner)
-    return 1 if spinner.failed else 0
+    # What is left is Python's own tidying-up, which takes a second and more with torch loaded, and cannot
+    # be done at all while a thread is deep in native code, loading a model or looking at a picture.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if spinner.failed else 0)
 
 
 def _make(args: Sequence[str] | None, make_perception: Callable[[PerceptionConfig], Perception]) -> tuple[Any, Any]:
@@ -90,22 +93,13 @@ class _Spinner(threading.Thread):
 def _end(node: Any, executor: Any, spinner: _Spinner) -> None:
     import rclpy
 
-    deadline_s = time.monotonic() + _END_S
     executor.wake()
-    spinner.join(_END_S / 2)
+    spinner.join(_END_S)
     if not spinner.is_alive():
         if node.state_label in ("unconfigured", "inactive", "active"):
             node.trigger_shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
-    alive = [thread for thread in threading.enumerate() if thread.name.startswith("sam_perception")]
-    for thread in alive:
-        thread.join(max(0.0, deadline_s - time.monotonic()))
-    if any(thread.is_alive() for thread in alive):
-        # Loading or inference is deep in native code, and Python cannot end while a thread is there.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1 if spinner.failed else 0)
 
 
 if __name__ == "__main__":
