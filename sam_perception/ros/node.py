@@ -23,8 +23,8 @@ def main(
 ) -> int:
     """Run the node until SIGINT or SIGTERM, which end the process with 0, or until callbacks keep failing: with 1.
 
-    Returns 2 where the node cannot be started. The main thread waits for signals, so that a model that takes seconds to load, or to look at a
-    picture, does not delay the end. A second signal is not needed.
+    Returns 2 where the node cannot be started. The main thread waits for signals, so that a model
+    that takes seconds to load, or to look at a picture, does not delay the end.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
