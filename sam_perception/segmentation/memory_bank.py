@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_perception.segmentation.attention import MemoryAttention
+from sam_perception.segmentation.transfer import upload
 
 Tensor = torch.Tensor
 
@@ -211,7 +212,7 @@ class MemoryBank:
     def pointers(self, slots: Sequence[int], selection: Selection) -> Tensor:
         """(N, P, c) object pointers of what was selected."""
         flat = np.asarray(slots)[:, None] * self._pointers.shape[1] + selection.pointer_places
-        chosen = self._pointers.flatten(0, 1).index_select(0, torch.from_numpy(flat.reshape(-1)).to(self._device))
+        chosen = self._pointers.flatten(0, 1).index_select(0, upload(flat.reshape(-1), self._device))
         return chosen.view(*flat.shape, -1)
 
     def mask(self, selection: Selection) -> Tensor | None:
@@ -220,7 +221,7 @@ class MemoryBank:
             return None
         memories = np.repeat(selection.memory_valid, self.shape.tokens, axis=1)
         pointers = np.repeat(selection.pointer_valid, self.parts, axis=1)
-        return torch.from_numpy(np.concatenate([memories, pointers], axis=1)).to(self._device)
+        return upload(np.concatenate([memories, pointers], axis=1), self._device)
 
     def _tokens(self, column: int) -> slice:
         return slice(column * self.shape.tokens, (column + 1) * self.shape.tokens)
@@ -230,7 +231,7 @@ class MemoryBank:
         if _equal(places):
             return bank[_span(np.asarray(slots), self._device), int(places[0])]
         flat = np.asarray(slots) * bank.shape[1] + places
-        return bank.flatten(0, 1).index_select(0, torch.from_numpy(flat).to(self._device))
+        return bank.flatten(0, 1).index_select(0, upload(flat, self._device))
 
 
 def _equal(values: NDArray[np.int64]) -> bool:
@@ -242,7 +243,7 @@ def _span(indices: NDArray[np.int64], device: torch.device) -> slice | Tensor:
     first = int(indices[0])
     if (indices == np.arange(first, first + len(indices))).all():
         return slice(first, first + len(indices))
-    return torch.from_numpy(indices).to(device)
+    return upload(indices, device)
 
 
 def _columns(

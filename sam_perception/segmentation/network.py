@@ -17,6 +17,7 @@ from sam_perception.segmentation.attention import MemoryAttention, sine_encoding
 from sam_perception.segmentation.encoder import ImageEncoder, ImageFeatures
 from sam_perception.segmentation.memory_bank import BankShape, MemoryBank
 from sam_perception.segmentation.support import require_supported
+from sam_perception.segmentation.transfer import upload
 
 Tensor = torch.Tensor
 
@@ -43,7 +44,7 @@ class Decoded:
 
     def rows(self, rows: Sequence[int]) -> Decoded:
         """Some of the objects, in the order of `rows`."""
-        index = torch.tensor(rows, device=self.logits.device)
+        index = upload(rows, self.logits.device)
         return Decoded(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
@@ -136,7 +137,7 @@ class Network:
         tokens = pointers.reshape(*pointers.shape[:2], -1, self._model.mem_dim)
         if self._config.enable_temporal_pos_encoding_for_object_pointers:
             longest = self._config.max_object_pointers_in_encoder - 1
-            relative = torch.from_numpy(ages).to(self.device).float() / longest
+            relative = upload(ages, self.device).float() / longest
             encoding = sine_encoding(relative, self._model.hidden_dim).to(self.dtype)
             tokens = tokens + self._model.temporal_positional_encoding_projection_layer(encoding)[:, :, None]
         positioned: Tensor = tokens.flatten(1, 2)
@@ -235,7 +236,7 @@ class Network:
         )
         soft = torch.sigmoid(full)
         if any(prompted):
-            hard = torch.tensor(prompted, device=self.device)[:, None, None, None]
+            hard = upload(prompted, self.device)[:, None, None, None]
             soft = torch.where(hard, (full > 0).float(), soft)
         scaled = (soft * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc).to(self.dtype)
         memory = encoder.projection(encoder.memory_fuser(projected + encoder.mask_downsampler(scaled)))

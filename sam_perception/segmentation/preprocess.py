@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from sam_perception.errors import MalformedImage
+from sam_perception.segmentation.transfer import upload
 
 # ImageNet's statistics, in RGB order: what the encoders were trained on.
 _MEAN = (0.485, 0.456, 0.406)
@@ -35,8 +36,7 @@ class ImageScaler:
         """
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
             raise MalformedImage(f"colour is {rgb.dtype} of shape {rgb.shape}: pass (H, W, 3) uint8 with red first")
-        # A copy, since the caller's array may be read-only or change while the device still reads it.
-        image = torch.from_numpy(np.array(rgb)).to(self._device, non_blocking=True).permute(2, 0, 1)[None].float()
+        image = upload(rgb, self._device).permute(2, 0, 1)[None].float()
         if image.shape[-2:] != (self.size, self.size):
             image = functional.interpolate(
                 image, size=(self.size, self.size), mode="bilinear", align_corners=False, antialias=True
@@ -50,11 +50,11 @@ class ImageScaler:
         in its prompt encoder; the same is done here, so that its numbers come out.
         """
         scale = np.array([self.size / width, self.size / height], dtype=np.float64)
-        return torch.tensor((points_px * scale).astype(np.float32), device=self._device)
+        return upload((points_px * scale).astype(np.float32), self._device)
 
     def mask(self, mask: NDArray[np.bool_]) -> torch.Tensor:
         """(H, W) bool to (1, size, size) of zeros and ones: antialiased, then cut at a half."""
-        image = torch.from_numpy(np.array(mask)).to(self._device, non_blocking=True).float()[None, None]
+        image = upload(mask, self._device).float()[None, None]
         if image.shape[-2:] != (self.size, self.size):
             image = functional.interpolate(
                 image, size=(self.size, self.size), mode="bilinear", align_corners=False, antialias=True

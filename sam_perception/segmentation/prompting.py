@@ -12,6 +12,7 @@ from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from sam_perception.segmentation.frames import CachedFrame
 from sam_perception.segmentation.network import Clicks, Decoded, Network
 from sam_perception.segmentation.preprocess import ImageScaler
+from sam_perception.segmentation.transfer import upload
 
 Tensor = torch.Tensor
 
@@ -85,7 +86,7 @@ class Prompter:
             points = np.concatenate([np.array(prompt.box, np.float32).reshape(2, 2), points])
             labels = np.concatenate([np.array(_BOX_LABELS, np.int32), labels])
         scaled = self._scaler.points(points, *frame.size)[None]
-        marks = torch.tensor(labels, device=scaled.device)[None]
+        marks = upload(labels, scaled.device)[None]
         if before is not None:
             scaled, marks = torch.cat([before.points, scaled], dim=1), torch.cat([before.labels, marks], dim=1)
         frame.clicks[prompt.object_id] = Clicks(scaled, marks)
@@ -108,7 +109,7 @@ class Prompter:
             previous = torch.stack([frame.logits[i] for i in ids]) if ids[0] in frame.logits else None
         else:
             rows = [tracked.ids.index(i) for i in ids]
-            seen = tracked.recalled[torch.tensor(rows, device=tracked.recalled.device)]
+            seen = tracked.recalled[upload(rows, tracked.recalled.device)]
             previous = torch.stack(
                 [frame.logits.get(i, tracked.decoded.logits[row]) for i, row in zip(ids, rows, strict=True)]
             )
