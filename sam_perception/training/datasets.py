@@ -1,0 +1,180 @@
+"""A user's own labelled pictures: COCO instances, or label PNGs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_perception.errors import MalformedImage, SourceError
+from sam_perception.training.recordings import Recording
+
+MAX_OBJECTS = 255  # instance ids of one picture fit into 8 bits
+MIN_AREA_PX = 40
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture with its instances; read when asked for."""
+
+    name: str
+    read: Callable[[], tuple[NDArray[np.uint8], NDArray[np.uint8]]]  # (H, W, 3) RGB and (H, W) ids, 0 background
+
+
+def open_dataset(path: Path, ignore: Sequence[int] | None = None) -> list[Example]:
+    """Examples of a folder with a COCO json, or with color/ and labels/ as in recordings.
+
+    Raises:
+        SourceError: neither is there, or no picture has an object.
+    """
+    annotated = [p for p in sorted(path.glob("*.json")) if _is_coco(p)]
+    if annotated:
+        examples = [example for file in annotated for example in _coco(file)]
+    elif (path / "labels").is_dir():
+        examples = _label_pngs(Recording(path, ignore))
+    else:
+        raise SourceError(
+            f"{path} has neither a COCO json (images, annotations) nor color/ and labels/ folders: "
+            "see `sam-perception train --help` for the two layouts"
+        )
+    if not examples:
+        raise SourceError(f"{path} has no picture with an object of at least {MIN_AREA_PX} pixels: check its labels")
+    return examples
+
+
+def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """Training and validation examples, drawn by picture.
+
+    Raises:
+        SourceError: fewer than two pictures.
+    """
+    if len(examples) < 2:
+        raise SourceError(f"{len(examples)} labelled picture: training needs one and validation another")
+    order = np.random.default_rng(seed).permutation(len(examples))
+    count = min(len(examples) - 1, max(1, round(share * len(examples))))
+    return [examples[i] for i in order[count:]], [examples[i] for i in order[:count]]
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) picture.
+
+    Raises:
+        MalformedImage: missing, or it cannot be decoded.
+    """
+    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.is_file() else None
+    if picture is None:
+        raise MalformedImage(f"{path} is missing or cannot be decoded: correct its path, or save it again")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _label_pngs(recording: Recording) -> list[Example]:
+    def reader(index: int) -> Callable[[], tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        def read() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            ids = recording.labels(index)
+            assert ids is not None  # noqa: S101 (it had one when the folder was opened)
+            table = np.zeros(int(ids.max()) + 1, np.uint8)
+            for new, old in enumerate(_big_enough(recording, ids)[:MAX_OBJECTS], start=1):
+                table[old] = new
+            return recording.rgb(index), table[ids]
+
+        return read
+
+    examples = []
+    for i, color in enumerate(recording.colors):
+        ids = recording.labels(i)
+        if ids is not None and _big_enough(recording, ids):
+            examples.append(Example(f"{recording.name}/{color.stem}", reader(i)))
+    return examples
+
+
+def _big_enough(recording: Recording, ids: NDArray[np.uint16]) -> list[int]:
+    count = np.bincount(ids.ravel())
+    return [k for k in recording.objects(ids) if count[k] >= MIN_AREA_PX]
+
+
+def _is_coco(path: Path) -> bool:
+    try:
+        values = json.loads(path.read_text())
+    except ValueError:
+        return False
+    return isinstance(values, dict) and {"images", "annotations"} <= set(values)
+
+
+def _coco(path: Path) -> list[Example]:
+    values = json.loads(path.read_text())
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in values["annotations"]:
+        if not annotation.get("iscrowd") and annotation.get("segmentation"):
+            by_image.setdefault(annotation["image_id"], []).append(annotation)
+    examples = []
+    for image in values["images"]:
+        own = by_image.get(image["id"], [])
+        if own:
+            examples.append(Example(str(image["file_name"]), _coco_reader(path.parent, image, own)))
+    return examples
+
+
+def _coco_reader(
+    folder: Path, image: dict[str, Any], annotations: list[dict[str, Any]]
+) -> Callable[[], tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    def read() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        places = [folder / image["file_name"], folder / "images" / image["file_name"]]
+        rgb = read_rgb(next((p for p in places if p.is_file()), places[0]))
+        ids = np.zeros(rgb.shape[:2], np.uint8)
+        masks = [coco_mask(a["segmentation"], *rgb.shape[:2]) for a in annotations[:MAX_OBJECTS]]
+        # Where instances overlap the smaller one is taken to lie on the larger.
+        for k in sorted(range(len(masks)), key=lambda i: -int(masks[i].sum())):
+            ids[masks[k]] = k + 1
+        return rgb, ids
+
+    return read
+
+
+def coco_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
+    """(H, W) mask of a COCO segmentation: polygons, or run lengths as a list or as COCO's packed string.
+
+    Raises:
+        SourceError: of another kind, or for a picture of another size.
+    """
+    if isinstance(segmentation, list):
+        mask = np.zeros((height, width), np.uint8)
+        for polygon in segmentation:
+            # COCO's corners are edges of pixels, OpenCV's are centres.
+            corners = np.rint(np.asarray(polygon, np.float64).reshape(-1, 2) - 0.5).astype(np.int32)
+            cv2.fillPoly(mask, [corners], 1)
+        return mask.astype(bool)
+    if not isinstance(segmentation, dict) or list(segmentation.get("size", ())) != [height, width]:
+        raise SourceError(f"segmentation {str(segmentation)[:60]!r} does not fit a {width} x {height} picture")
+    counts = segmentation["counts"]
+    runs = unpack_run_lengths(counts) if isinstance(counts, (str, bytes)) else list(counts)
+    if sum(runs) != height * width:
+        raise SourceError(f"run lengths add up to {sum(runs)}, the picture has {height * width} pixels: export again")
+    values = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.asarray(values.reshape(width, height).T)  # COCO counts down the columns
+
+
+def unpack_run_lengths(packed: str | bytes) -> list[int]:
+    """Run lengths of COCO's packed string.
+
+    Five bits to a character (less 48), bit 6 says that more follow, the last one's bit 5 is the sign; from
+    the third run on, the difference to the run before the last is stored.
+    """
+    text = packed.encode("ascii") if isinstance(packed, str) else packed
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = character - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs

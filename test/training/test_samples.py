@@ -1,0 +1,108 @@
+"""Crops, prompts and targets of training samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sam_perception.training.loader import Demand, new_pool, next_batch
+from sam_perception.training.samples import (
+    Batch,
+    cell_share,
+    centre_offsets,
+    click,
+    edge_map,
+    jittered_box,
+    make_sample,
+)
+
+Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def sample_of(seed: int, clip: Clip, size: int = 64, objects: int = 3) -> Batch:
+    sample = make_sample(np.random.default_rng(seed), *clip, size, objects, tries=50)
+    assert sample is not None
+    return sample
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_prompts_point_at_their_objects(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ids = np.zeros((2, 96, 128), np.uint8)
+    for k in range(1, 5):
+        x, y = rng.integers(0, 90), rng.integers(0, 60)
+        ids[:, y : y + 30, x : x + 30] = k
+    rgb = rng.integers(0, 255, (2, 96, 128, 3)).astype(np.uint8)
+    sample = sample_of(seed, (rgb, ids))
+    for n in range(3):
+        mask = sample.first_mask[0, n].astype(bool)
+        x, y = sample.point[0, n].astype(int)
+        assert mask[y, x]
+        assert mask.sum() * 16 == sample.area[0, n, 0]  # 64 pixels wide, counted as if 256
+        x0, y0, x1, y1 = sample.box[0, n]
+        ys, xs = np.nonzero(mask)
+        assert max(abs(x0 - xs.min()), abs(y0 - ys.min()), abs(x1 - xs.max()), abs(y1 - ys.max())) <= 10.01
+        assert x0 < x1
+        assert y0 < y1
+        assert sample.share[0, n, 0].sum() / 255 * 16 == pytest.approx(mask.sum(), rel=0.01)
+
+
+def test_pictures_and_ids_are_cropped_and_flipped_together(moving_square: Clip) -> None:
+    """Where the square is, the picture is bright: colour changes keep it brighter than the noise."""
+    for seed in range(12):
+        sample = sample_of(seed, moving_square, objects=1)
+        for t in range(6):
+            inside = sample.share[0, 0, t].repeat(4, 0).repeat(4, 1)
+            gray = sample.pictures[0, t].astype(float).mean(-1)
+            if (inside == 255).sum() > 16 and (inside == 0).sum() > 16:
+                assert gray[inside == 255].mean() > gray[inside == 0].mean() + 20
+
+
+def test_a_picture_without_objects_gives_no_sample() -> None:
+    rgb, ids = np.zeros((1, 64, 64, 3), np.uint8), np.zeros((1, 64, 64), np.uint8)
+    assert make_sample(np.random.default_rng(0), rgb, ids, 64, 2) is None
+
+
+def test_offsets_lead_to_the_centre() -> None:
+    ids = np.zeros((1, 64, 64), np.uint8)
+    ids[0, 16:48, 0:32] = 7  # centre x 15.5, y 31.5
+    offsets = centre_offsets(ids)[0]
+    assert offsets[2].sum() == 4  # cells (8, 24), (8, 40), (24, 24), (24, 40)
+    assert offsets[0, 1, 0] * 64 == pytest.approx(15.5 - 8)
+    assert offsets[1, 2, 1] * 64 == pytest.approx(31.5 - 40)
+    assert (offsets[:2, offsets[2] == 0] == 0).all()
+
+
+def test_edges_and_shares_of_a_square() -> None:
+    ids = np.zeros((1, 16, 16), np.uint8)
+    ids[0, 4:8, 4:8] = 1
+    assert cell_share(ids == 1)[0].tolist() == [[0, 0, 0, 0], [0, 255, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    # A border is marked on its right and lower side.
+    assert edge_map(ids)[0].tolist() == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+
+
+def test_clicks_and_boxes_vary() -> None:
+    mask = np.zeros((64, 64), np.bool_)
+    mask[10:50, 20:40] = True
+    rng = np.random.default_rng(0)
+    assert len({click(rng, mask) for _ in range(40)}) > 10
+    assert len({tuple(jittered_box(rng, mask)) for _ in range(40)}) > 10
+
+
+def test_the_same_seed_gives_the_same_batches_and_ranks_differ() -> None:
+    demand = Demand(64, 2, 1, 3, 2, 0.5, (0.0, 0.2))
+
+    def first_two(rank: int) -> list[Batch]:
+        pool = new_pool(3, 0, 0, rank)
+        return [next_batch(pool, demand) for _ in range(2)]
+
+    here, again, other = first_two(0), first_two(0), first_two(1)
+    for a, b, c in zip(here, again, other, strict=True):
+        np.testing.assert_array_equal(a.pictures, b.pictures)
+        np.testing.assert_array_equal(a.box, b.box)
+        assert a.pictures.shape == c.pictures.shape  # all turn to clips together
+        assert not np.array_equal(a.pictures, c.pictures)
