@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from sam_perception.commands import demo, process
 from sam_perception.errors import PerceptionError
+from sam_perception.training.commands import add_eval_parser, add_train_parser
 
 EPILOG = """
 examples:
@@ -33,6 +34,8 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_parser(subparsers)
     process.add_parser(subparsers)
+    add_train_parser(subparsers)
+    add_eval_parser(subparsers)
     return parser
 
 
