@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,12 +20,15 @@ from sam_perception.sinks.history import RunHistory
 from sam_perception.sinks.text_table import text_table
 from sam_perception.sources import FrameSource, Rejection, open_source
 from sam_perception.sources.prompt_file import PromptSchedule, read_prompts
+from sam_perception.sources.source import ENDLESS
 
 EPILOG = """
 examples:
   sam-perception process recording.bag out.bag --prompts prompts.yaml --report report
   sam-perception process folder out.bag --prompts prompts.yaml --set geometry.max_depth_m=2
   sam-perception process folder frames.bag --frames-only       turn a folder of pictures into a bag
+  sam-perception process realsense:recording.bag out.bag --prompts prompts.yaml
+  sam-perception process realsense: live.bag --frames-only     record a RealSense until Ctrl-C
 
 prompts.yaml:
   - object_id: 1
@@ -67,7 +72,11 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "input", type=Path, metavar="IN", help="rosbag2 (sqlite3 or mcap), or a folder with color/ depth/"
+        "input",
+        type=Path,
+        metavar="IN",
+        help="rosbag2 (sqlite3 or mcap), a folder with color/ depth/, realsense:FILE (librealsense's .bag or .db3), "
+        "realsense:SERIAL or realsense: (a camera, until Ctrl-C or --limit)",
     )
     parser.add_argument("output", type=Path, metavar="OUT", help="rosbag2 folder to create")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="which objects to follow, see below")
@@ -90,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise SourceError(f"--limit is {arguments.limit}: process at least one frame")
     schedule = PromptSchedule([]) if arguments.frames_only else read_prompts(arguments.prompts)
     config = config_from(arguments)
-    with _open(arguments) as source:
+    with _open(arguments) as source, _ended_by_interrupt(source):
         if arguments.frames_only:
             return _copy(source, arguments)
         from sam_perception.perception import Perception
@@ -105,6 +114,25 @@ def _open(arguments: argparse.Namespace) -> FrameSource:
     from sam_perception.sources.bag import BagSource
 
     return BagSource(arguments.input, color_topic=topics[0], depth_topic=topics[1], info_topic=topics[2])
+
+
+@contextmanager
+def _ended_by_interrupt(source: FrameSource) -> Iterator[None]:
+    """Ctrl-C is how a live camera's recording ends, and what was recorded is finished; a second one interrupts."""
+    if not getattr(source, "live", False) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        del number, frame
+        signal.signal(signal.SIGINT, before)
+        source.stop()  # type: ignore[attr-defined]  # live sources have it
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _process(
@@ -174,7 +202,8 @@ def _with_progress(source: FrameSource, limit: int | None, *, shown: bool) -> It
 
     from tqdm import tqdm
 
-    total = len(source) if limit is None else min(limit, len(source))
+    length = len(source) if limit is None else min(limit, len(source))
+    total = None if length == ENDLESS else length
     # disable=None: only on terminals.
     disable = None if shown else True
     frames: Iterable[RgbdFrame] = tqdm(islice(source, limit), total=total, unit="frame", disable=disable)

@@ -11,11 +11,15 @@ __all__ = ["FrameSource", "Rejection", "open_source"]
 
 
 def open_source(path: Path | str) -> FrameSource:
-    """The source that reads `path`: a rosbag2 (its folder or its file) or a folder of pictures.
+    """The source that reads `path`: a rosbag2 (its folder or its file), a folder of pictures, or `realsense:...`.
 
     Raises:
-        SourceError: nothing there, or neither of the two, or unreadable.
+        SourceError: nothing there, or none of the three, or unreadable.
     """
+    if str(path).startswith("realsense:"):
+        from sam_perception.sources.realsense import RealSenseSource
+
+        return RealSenseSource(path)
     path = Path(path)
     if not path.exists():
         raise SourceError(f"{path} does not exist: give a rosbag2 folder, or a folder with color/ and depth/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -9,6 +10,8 @@ from typing import Protocol
 
 from sam_perception.errors import PerceptionError
 from sam_perception.frame import RgbdFrame
+
+ENDLESS = sys.maxsize  # length of a live camera
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class FrameSource(Protocol):
         """Frames left out so far in the latest iteration."""
 
     def __len__(self) -> int:
-        """How many frames there are, rejected ones included."""
+        """How many frames there are, rejected ones included; ENDLESS of a live camera."""
 
     def __iter__(self) -> Iterator[RgbdFrame]:
         """Each frame, decoded when it is asked for."""

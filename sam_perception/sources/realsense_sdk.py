@@ -1,0 +1,190 @@
+"""librealsense's pipeline: finding cameras, opening them, opening recordings. The one place that starts it.
+
+Errors of the SDK are `RuntimeError`s with a sentence; they become `SourceError`s with what to do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sam_perception.errors import SourceError
+from sam_perception.sources.realsense_config import RealSenseConfig
+
+Frameset = Any  # pyrealsense2 makes its classes at run time
+_QUEUE = 2  # framesets; the newest push out the oldest
+_UDEV = "install librealsense's udev rules (99-realsense-libusb.rules), then plug the camera in again"
+
+
+@dataclass(frozen=True)
+class CameraDescription:
+    """A camera that is plugged in; what it does not tell is empty."""
+
+    name: str
+    serial: str
+    firmware: str = ""
+    recommended_firmware: str = ""
+    usb: str = ""  # "3.2": fast enough; "2.1": not
+
+    def __str__(self) -> str:
+        usb = f", USB {self.usb}" if self.usb else ""
+        return f"{self.name} {self.serial}{usb}"
+
+
+def load_sdk() -> Any:
+    """The pyrealsense2 module.
+
+    Raises:
+        SourceError: not installed, or its libraries are not.
+    """
+    try:
+        return importlib.import_module("pyrealsense2")
+    except ImportError as error:
+        raise SourceError(
+            f"pyrealsense2 cannot be imported ({error}): pip install pyrealsense2, and libusb-1.0 from the system"
+        ) from error
+
+
+def list_cameras(context: Any = None) -> tuple[CameraDescription, ...]:
+    """Every camera that librealsense sees now.
+
+    Raises:
+        SourceError: no SDK, or a camera that cannot be asked.
+    """
+    sdk = load_sdk()
+    try:
+        return tuple(_describe(sdk, device) for device in (context or sdk.context()).query_devices())
+    except RuntimeError as error:
+        raise SourceError(f"librealsense cannot ask the cameras ({error}): {_UDEV}") from error
+
+
+class Stream:
+    """A running pipeline of colour and depth.
+
+    Args:
+        sdk: the pyrealsense2 module.
+        pipeline: started.
+        queue: that it delivers to; None: its own.
+    """
+
+    def __init__(self, sdk: Any, pipeline: Any, queue: Any = None) -> None:
+        self._sdk, self._pipeline, self._queue = sdk, pipeline, queue
+        self._device = pipeline.get_active_profile().get_device()
+        self.camera = _describe(sdk, self._device)
+
+    def next(self, timeout_s: float) -> Frameset | None:
+        """The next frameset, or None where none came in time."""
+        timeout_ms = max(1, round(timeout_s * 1000))
+        if self._queue is not None:
+            came, frame = self._queue.try_wait_for_frame(timeout_ms)
+            return frame.as_frameset() if came else None
+        came, frames = self._pipeline.try_wait_for_frames(timeout_ms)
+        return frames if came else None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the SDK still sees the camera."""
+        return bool(self._device.is_connected())
+
+    @property
+    def ended(self) -> bool:
+        """Whether a recording has been played to its end; never true of a camera."""
+        if not self._device.is_playback():
+            return False
+        return bool(self._device.as_playback().current_status() == self._sdk.playback_status.stopped)
+
+    def close(self) -> None:
+        """Stop; twice is fine."""
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            try:
+                pipeline.stop()
+            except RuntimeError:
+                return  # unplugged: there is nothing left to stop
+
+
+def open_camera(config: RealSenseConfig, context: Any = None) -> Stream:
+    """Start a live camera.
+
+    Frames come through a queue of the SDK, not by the pipeline's own waiting: that one tries to
+    connect again by itself, for up to 15 s at a time, when a camera is unplugged.
+
+    Raises:
+        SourceError: no such camera, or it cannot stream this.
+    """
+    sdk = load_sdk()
+    context = context or sdk.context()
+    serial = _choose_serial(list_cameras(context), config.serial)
+    # A config remembers the device that it was resolved for, so a new one each time.
+    asked = sdk.config()
+    asked.enable_device(serial)
+    asked.enable_stream(sdk.stream.depth, config.width, config.height, sdk.format.z16, config.fps)
+    asked.enable_stream(sdk.stream.color, config.width, config.height, sdk.format.rgb8, config.fps)
+    pipeline, queue = sdk.pipeline(context), sdk.frame_queue(_QUEUE)
+    try:
+        pipeline.start(asked, queue)
+    except RuntimeError as error:
+        raise SourceError(
+            f"camera {serial} does not start with {config.width} x {config.height} at {config.fps} Hz ({error}): "
+            "choose sizes and a rate that `rs-enumerate-devices` lists for colour and depth (0: the default), close "
+            "other programs that use it, and use a USB 3 port and cable"
+        ) from error
+    return Stream(sdk, pipeline, queue)
+
+
+def open_recording(path: Path, *, real_time: bool = False, repeat: bool = False) -> Stream:
+    """Start playing a file that librealsense recorded (.bag up to SDK 2.56, .db3 later).
+
+    Args:
+        path: the file.
+        real_time: play at the recorded pace and drop what is not taken in time; else every frame waits.
+        repeat: begin again at the end.
+
+    Raises:
+        SourceError: not such a file, or without colour and depth.
+    """
+    sdk = load_sdk()
+    if not path.is_file():
+        raise SourceError(f"{path} is no file: give a recording of librealsense (.bag or .db3), or a serial number")
+    asked, pipeline = sdk.config(), sdk.pipeline(sdk.context())
+    try:
+        asked.enable_device_from_file(str(path), repeat_playback=repeat)
+        asked.enable_stream(sdk.stream.depth)
+        asked.enable_stream(sdk.stream.color)
+        # Before the start: the first frames would be gone otherwise.
+        asked.resolve(sdk.pipeline_wrapper(pipeline)).get_device().as_playback().set_real_time(real_time)
+        pipeline.start(asked)
+    except RuntimeError as error:
+        raise SourceError(
+            f"{path} cannot be played ({error}): it has to be a whole recording of librealsense with colour and depth; "
+            "a rosbag2 is read without the prefix realsense:"
+        ) from error
+    return Stream(sdk, pipeline)
+
+
+def _choose_serial(cameras: Sequence[CameraDescription], serial: str) -> str:
+    seen = ", ".join(str(camera) for camera in cameras) or "no camera"
+    if serial and serial not in (camera.serial for camera in cameras):
+        raise SourceError(
+            f"camera {serial} is not there; librealsense sees {seen}: check the serial number, the cable and the port"
+        )
+    if not cameras:
+        raise SourceError(f"librealsense sees no camera: plug it into a USB 3 port; if it is, {_UDEV}")
+    return serial or cameras[0].serial
+
+
+def _describe(sdk: Any, device: Any) -> CameraDescription:
+    def info(name: str) -> str:
+        what = getattr(sdk.camera_info, name)
+        return str(device.get_info(what)) if device.supports(what) else ""
+
+    return CameraDescription(
+        name=info("name"),
+        serial=info("serial_number"),
+        firmware=info("firmware_version"),
+        recommended_firmware=info("recommended_firmware_version"),
+        usb=info("usb_type_descriptor"),
+    )
