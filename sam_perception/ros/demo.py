@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +24,7 @@ from sam_perception.messages import stamp_ns_of_cdr
 from sam_perception.prompts import Prompt
 from sam_perception.ros.convert import frame_to_msgs, prompt_to_msg
 from sam_perception.ros.message_types import message_class
+from sam_perception.ros.node_process import end, node_process, tail
 from sam_perception.sinks.bag import NODE, OUTPUTS
 from sam_perception.sinks.raw_bag import RawBag
 from sam_perception.sources import FrameSource
@@ -41,7 +40,7 @@ _CAMERA = {
 _START_S = 180.0  # loading a large model from a slow disk takes long
 _ANSWER_S = 20.0
 _RESULT_S = 20.0  # for one frame; the first one includes the model's warm-up
-_END_S = 10.0
+_END_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def play(
     refusals: list[str] = []
     with (
         RawBag(bag, {**OUTPUTS, DIAGNOSTICS: "diagnostic_msgs/DiagnosticArray"}, compressed=True) as recording,
-        _node_process(domain_id, log, settings) as process,
+        node_process(domain_id, log, settings) as process,
         _station(domain_id, recording, process, log) as station,
     ):
         station.wait_for_node()
@@ -98,7 +97,7 @@ def play(
         # One more report, so that the last frames are in its counters.
         seen = station.counts[DIAGNOSTICS]
         station.wait_until(lambda: station.counts[DIAGNOSTICS] > seen, 3.0)
-        exit_code, end_s = _end(process)
+        exit_code, end_s = end(process)
     latency_ms = {
         stamp: (station.received_s[stamp] - sent_s) * 1e3
         for stamp, sent_s in published.items()
@@ -204,7 +203,7 @@ class _Station:
                 if self._failure is not None:
                     raise self._failure
                 if self._process.poll() is not None:
-                    raise NodeFailed(f"the node ended with code {self._process.returncode}: {_tail(self._log)}")
+                    raise NodeFailed(f"the node ended with code {self._process.returncode}: {tail(self._log)}")
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return False
@@ -232,7 +231,7 @@ class _Station:
         if self.trouble:
             raise NodeFailed(f"the node says: {self.trouble} (its output is in {self._log})")
         if not in_time:
-            raise NodeFailed(f"the node was not active after {_START_S:.0f} s: {_tail(self._log)}")
+            raise NodeFailed(f"the node was not active after {_START_S:.0f} s: {tail(self._log)}")
 
     def announce(self, frame: RgbdFrame) -> None:
         """Send camera_info alone: without one, the node cannot use the first frame."""
@@ -279,47 +278,3 @@ def _station(domain_id: int, recording: RawBag, process: subprocess.Popen[bytes]
             node.destroy_node()
     finally:
         rclpy.shutdown(context=context)
-
-
-def _node_command(settings: Mapping[str, Any]) -> list[str]:
-    command = [sys.executable, "-m", "sam_perception.ros.node"]
-    if settings:
-        command.append("--ros-args")
-    for name, value in settings.items():
-        command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-    return command
-
-
-@contextmanager
-def _node_process(domain_id: int, log: Path, settings: Mapping[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
-    """`perception_node` in a process and a DDS domain of its own; gone afterwards, whatever happens."""
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
-    with log.open("wb") as output:
-        # A session of its own: Ctrl-C ends this process, which then ends the node.
-        process = subprocess.Popen(
-            _node_command(settings), env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> tuple[int, float]:
-    """Exit code after SIGINT, and how long it took; after ten seconds the process is killed."""
-    start_s = time.monotonic()
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-    try:
-        code = process.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        code = process.wait()
-    return code, time.monotonic() - start_s
-
-
-def _tail(log: Path, lines: int = 12) -> str:
-    """The end of the node's output, for messages."""
-    text = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-lines:]
-    return f"{' | '.join(text) or 'it wrote nothing'} (all of it in {log})"

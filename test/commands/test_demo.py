@@ -62,10 +62,10 @@ def test_a_node_that_cannot_work_is_reported_in_its_own_words(
 def test_a_node_that_ends_by_itself_is_reported_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sam_perception.ros import demo as live
+    from sam_perception.ros import node_process
 
     dying = [sys.executable, "-c", "import sys; sys.exit('no such device')"]
-    monkeypatch.setattr(live, "_node_command", lambda _: dying)
+    monkeypatch.setattr(node_process, "node_command", lambda _: dying)
     assert main(["demo", "--out", str(tmp_path / "out"), "--frames", "1", "--size", "64x64"]) == 2
     assert "NodeFailed: the node ended with code 1: no such device" in capsys.readouterr().err
     assert not (tmp_path / "out/bag/metadata.yaml").exists()
