@@ -94,9 +94,7 @@ class MemoryAttention:
         """(1, hw, c) image tokens to the same after the first self-attention, which no object changes."""
         return tokens + self._self_attention(0, tokens)
 
-    def __call__(
-        self, prepared: Tensor, keys: Callable[[int], Tensor], values: Tensor, mask: Tensor | None
-    ) -> Tensor:
+    def __call__(self, prepared: Tensor, keys: Callable[[int], Tensor], values: Tensor, mask: Tensor | None) -> Tensor:
         """Condition the image on N objects' memories.
 
         Args:

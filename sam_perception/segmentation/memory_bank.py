@@ -170,9 +170,7 @@ class MemoryBank:
                 + [(place, window) for place, f in enumerate(prompted) if f not in (EMPTY, frame)]
             )
             pointers.append(
-                self._recent(
-                    self._pointer_frames[slot], self._pointer_ring, frame, self.shape.pointer_window, prompted
-                )
+                self._recent(self._pointer_frames[slot], self._pointer_ring, frame, self.shape.pointer_window, prompted)
                 + [(place, frame - f) for place, f in enumerate(prompted) if EMPTY != f < frame]
             )
         return Selection(*_columns(memories), *_columns(pointers))

@@ -89,9 +89,7 @@ def observe(
         state: ObjectState = known.machine.update(seen=seen, evidence=hint, prompted=known.prompted)
         known.prompted = False
         observations.append(
-            Observation(
-                object_id, frame.index, score, mask_score, area, state, hint, object_id in frame.prompted
-            )
+            Observation(object_id, frame.index, score, mask_score, area, state, hint, object_id in frame.prompted)
         )
     return Observed(
         tuple(observations),

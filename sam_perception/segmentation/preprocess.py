@@ -77,9 +77,7 @@ def masks_and_numbers(
     Returns:
         (N, height, width) bool; (N, K) float32.
     """
-    full = functional.interpolate(
-        logits[:, None].float(), size=(height, width), mode="bilinear", align_corners=False
-    )
+    full = functional.interpolate(logits[:, None].float(), size=(height, width), mode="bilinear", align_corners=False)
     masks = (full[:, 0] > 0).view(torch.uint8)
     numbers = numbers.float().contiguous()
     host = torch.cat([numbers.view(torch.uint8).flatten(), masks.flatten()]).cpu().numpy()

@@ -15,12 +15,16 @@ Where Meta's predictor (facebookresearch/sam2, "Meta") and transformers' `Sam2Vi
 * A click on an object that is already tracked into that frame starts from the memories and from the
   mask that tracking gave, clamped to +-32 logits (Meta). HF does not feed the mask back, and runs and
   re-encodes all other objects as well.
+* In a stream the newest frame is always tracked first, so that a prompt for a live object is always such
+  a correction. Both references take a prompt on a frame that was not tracked yet as a new beginning,
+  without memory; remove the object and prompt it again for that.
 * A corrected frame becomes a conditioning frame: Meta's `add_all_frames_to_correct_as_cond`, with which
   SAM 2 is trained; its predictor leaves it off by default and would forget the correction after
   `num_maskmem` frames. At most `conditioning_frames` of them are kept, the first and the latest; both
-  references keep all.
-* A further click on the frame on which an object began stays without memory, as Meta does it until the
-  first propagation; a second later Meta would let the frame attend to its own memory.
+  references keep all. One that gave way counts as a recent frame while it is among those (both).
+* Further clicks on one frame never attend to the answer that earlier clicks on it gave, and clicks on the
+  frame on which an object began stay without memory. Meta does so until it propagates, and would then
+  let the frame attend to its own memory; here clicks one by one give what they give together.
 * An object that is prompted on a frame before its first one begins there anew, without memory (both).
 * Temporal encodings of object pointers are normalised by the constant 15, as both do on long videos;
   Meta uses the video's length where that is shorter, which a stream does not have.

@@ -123,9 +123,7 @@ class Reference:
         )
         outputs["non_cond_frame_outputs"].pop(t, None)
         session.store_output(row, t, output_value=out, is_conditioning_frame=True)
-        model._batch_encode_memories(
-            session, t, [row], [out["high_res_masks"]], [out["object_score_logits"]], [True]
-        )
+        model._batch_encode_memories(session, t, [row], [out["high_res_masks"]], [out["object_score_logits"]], [True])
         return out["pred_masks"][0, 0].clone(), float(out["object_score_logits"])
 
 
@@ -202,5 +200,3 @@ def worst_difference(tracks: Sequence[Tracks], answers: Sequence[Answer]) -> flo
             worst = max(worst, float((ours.logits[row] - logits).abs().max()))
             worst = max(worst, abs(float(ours.scores[row]) - float(torch.sigmoid(torch.tensor(score)))))
     return worst
-
-

@@ -107,10 +107,13 @@ def test_small_model_equals_the_session(small: Any, name: str) -> None:
     assert _compare(small, 128, semantics, script) < TOLERANCE
 
 
-def test_absent_objects_equal_the_session() -> None:
+@pytest.mark.parametrize(
+    ("config", "seed", "bias"), [(small_config, 4, 0.2), (tiny_config, 2, 0.71)], ids=["small", "tiny"]
+)
+def test_absent_objects_equal_the_session(config: Any, seed: int, bias: float) -> None:
     """Object scores change their sign: no-object pointers, empty masks and the occlusion embedding take part."""
-    model = random_model(small_config(128), seed=4, presence_bias=0.2)
-    pictures = clip(FRAMES, 128, seed=4)
+    model = random_model(config(128), seed=seed, presence_bias=bias)
+    pictures = clip(FRAMES, 128, seed=seed)
     for t in range(10, 18):
         pictures[t] = np.random.default_rng(t).integers(0, 256, pictures[t].shape).astype(np.uint8)
     script = Script([(0, PointPrompt(1, [(40, 50)])), (0, BoxPrompt(2, (60, 70, 110, 120)))])

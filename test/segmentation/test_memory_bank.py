@@ -1,0 +1,115 @@
+"""What is attended to, against the rule written down naively; and that what is read is what was written."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import random_model, small_config
+
+from sam_perception.segmentation.attention import MemoryAttention
+from sam_perception.segmentation.memory_bank import BankShape, MemoryBank
+
+WINDOW, POINTER_WINDOW, HISTORY = 6, 15, 3
+LAST_ROW = 6  # of the temporal encodings: prompted frames
+
+
+@functools.cache
+def _attention() -> MemoryAttention:
+    with torch.inference_mode():
+        return MemoryAttention(random_model(small_config(64)))
+
+
+def _bank(slots: int, conditioning: int) -> MemoryBank:
+    shape = BankShape(slots, conditioning, WINDOW, POINTER_WINDOW, HISTORY, 16, 128, 64)
+    return MemoryBank(shape, _attention(), torch.device("cpu"), torch.float32)
+
+
+def _write(bank: MemoryBank, slots: list[int], frame: int, prompted: list[bool]) -> None:
+    """A memory's values say its slot and frame."""
+    values = torch.tensor([100.0 * slot + frame for slot in slots])
+    memories = values[:, None, None].expand(-1, 16, 64)
+    bank.write(slots, frame, memories, memories, values[:, None].expand(-1, 128), prompted)
+
+
+def _kept(prompted: list[int], places: int) -> list[int]:
+    """The first prompted frame and the latest ones."""
+    return prompted if len(prompted) <= places else [*prompted[:1][: places - 1], *prompted[-max(1, places - 1) :]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    prompts=st.lists(st.booleans(), min_size=0, max_size=30),
+    places=st.integers(1, 3),
+    begin=st.integers(0, 12),
+)
+def test_selection_is_sam_2_s_rule(prompts: list[bool], places: int, begin: int) -> None:
+    bank = _bank(1, places)
+    with torch.inference_mode():
+        history = [True, *prompts]  # an object begins with a prompt
+        for age, prompted in enumerate(history):
+            _write(bank, [0], begin + age, [prompted])
+    now = begin + len(history)
+    conditioning = _kept([begin + k for k, p in enumerate(history) if p], places)
+    recent = [f for f in range(begin, now) if f not in conditioning]
+    want = {(f, now - f - 1) for f in recent if now - f <= WINDOW} | {(f, LAST_ROW) for f in conditioning}
+    want_pointers = {(f, now - f) for f in recent if now - f <= POINTER_WINDOW} | {(f, now - f) for f in conditioning}
+    selection = bank.select([0], now)
+    frames = bank.values([0], selection)[0, : 16 * selection.places.shape[1], 0].view(-1, 16)[:, 0]
+    assert {(int(f), int(t)) for f, t in zip(frames, selection.temporal[0], strict=True)} == want
+    pointed = bank.pointers([0], selection)[0, :, 0]
+    assert {(int(f), int(a)) for f, a in zip(pointed, selection.pointer_ages[0], strict=True)} == want_pointers
+    assert bank.mask(selection) is None
+
+
+def test_rows_of_different_ages_are_padded_and_masked() -> None:
+    bank = _bank(3, 2)
+    with torch.inference_mode():
+        for frame in range(9):
+            slots = [slot for slot, begin in ((0, 0), (2, 5), (1, 8)) if frame >= begin]
+            _write(bank, slots, frame, [frame in (0, 5, 8) and slot == {0: 0, 5: 2, 8: 1}[frame] for slot in slots])
+        selection = bank.select([1, 0, 2], 9)
+        assert selection.memory_valid.sum(axis=1).tolist() == [1, 7, 4]
+        assert selection.pointer_valid.sum(axis=1).tolist() == [1, 9, 4]
+        mask, values = bank.mask(selection), bank.values([1, 0, 2], selection)
+        assert mask is not None
+        assert mask.shape == values.shape[:2]
+        for row, (slot, frames) in enumerate([(1, {8}), (0, {0, 3, 4, 5, 6, 7, 8}), (2, {5, 6, 7, 8})]):
+            memories = values[row, : 16 * selection.places.shape[1], 0][mask[row, : 16 * selection.places.shape[1]]]
+            assert {int(v) - 100 * slot for v in memories} == frames
+
+
+def test_keys_are_projected_rotated_and_shifted_in_time() -> None:
+    bank = _bank(2, 2)
+    attention = _attention()
+    memories = torch.randn(2, 16, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        bank.write([0, 1], 0, memories, memories + 1, torch.zeros(2, 128), [True, True])
+        bank.write([0, 1], 1, memories + 2, memories + 3, torch.zeros(2, 128), [False, False])
+        selection = bank.select([1, 0], 3)
+        none = torch.zeros(2, 0, attention.width)
+        for layer in range(len(attention.layers)):
+            keys = bank.keys(layer, [1, 0], selection, none)
+            table = attention.layers[layer].temporal_keys
+            recent = attention.memory_keys(layer, memories + 3)[[1, 0]] + table[1]
+            prompted = attention.memory_keys(layer, memories + 1)[[1, 0]] + table[LAST_ROW]
+            torch.testing.assert_close(keys, torch.cat([recent, prompted], dim=1), atol=1e-5, rtol=1e-5)
+
+
+def test_forgetting() -> None:
+    bank = _bank(2, 2)
+    with torch.inference_mode():
+        for frame in range(5):
+            _write(bank, [0, 1], frame, [frame == 0, frame in (0, 2)])
+    bank.discard(0, 3)
+    bank.discard(1, 2)  # prompted: stays
+    assert bank.select([0, 1], 5).memory_valid.sum(axis=1).tolist() == [4, 5]
+    bank.clear_recent()
+    assert bank.select([0, 1], 5).memory_valid.sum(axis=1).tolist() == [1, 2]
+    assert bank.conditioning_frames(1) == (0, 2)
+    bank.clear(1)
+    assert bank.conditioning_frames(1) == ()
+    np.testing.assert_array_equal(bank.select([0], 5).pointer_ages, [[5]])
