@@ -159,14 +159,17 @@ class GraspTarget:
     """One grasp for a parallel gripper.
 
     The gripper's frame: x is the approach, y the closing direction, z = x cross y (towards the
-    reader), and the origin is the middle between the finger tips::
+    reader); the origin is the middle between the finger tips::
 
-                  ______________
-                 |______________| finger     y
-        palm |   |                           ^
-             |===|              o origin     |
-             |   |______________             z --> x
-                 |______________| finger
+             +-----------------+
+             |     finger      |
+        +----+-----------------+       y
+        |    |                         ^
+        |palm|                 o       |
+        |    |             (origin)    +--> x
+        +----+-----------------+
+             |     finger      |
+             +-----------------+
 
     `object_width_m` is the visible extent between the contacts. Where the object's far side is not
     seen, it is a lower bound, and the gripper is to be opened wider than that: `width_m`.
@@ -178,7 +181,7 @@ class GraspTarget:
     object_width_m: float  # visible extent of the object along the closing direction
     width_is_lower_bound: bool  # the object may extend farther, on its unseen side
     kind: GraspKind
-    score: float  # 0 to 1, the product of the parts
+    score: float  # 0 to 1, the geometric mean of the parts
     parts: Mapping[str, float]  # each 0 to 1
 
     @property

@@ -44,18 +44,18 @@ class Shape:
         return upright & (np.hypot(p[:, 0], p[:, 1]) < self.size[0] / 2 + margin)
 
     def hit(self, origin: Array, rays: Array) -> Array:
-        """Ray parameter (N,) of the first surface; inf where there is none."""
-        o, d = self.local(origin[None])[0], self.turn(rays)
+        """Ray parameter (N,) of the first surface; inf where there is none. One origin (3,), or one per ray."""
+        o, d = self.local(np.atleast_2d(origin)), self.turn(np.atleast_2d(rays))
         d = np.where(np.abs(d) < 1e-12, 1e-12, d)
         if self.kind == "box":
             low = np.array([-self.size[0] / 2, -self.size[1] / 2, 0.0])
             near, far = _slab(o, d, low, low + np.array(self.size))
             enter, leave = near.max(axis=1), far.min(axis=1)
         else:
-            near, far = _slab(o[2:], d[:, 2:], np.zeros(1), np.array(self.size[2:]))
+            near, far = _slab(o[:, 2:], d[:, 2:], np.zeros(1), np.array(self.size[2:]))
             a = d[:, 0] ** 2 + d[:, 1] ** 2
-            b = o[0] * d[:, 0] + o[1] * d[:, 1]
-            root = b * b - a * (o[0] ** 2 + o[1] ** 2 - (self.size[0] / 2) ** 2)
+            b = o[:, 0] * d[:, 0] + o[:, 1] * d[:, 1]
+            root = b * b - a * (o[:, 0] ** 2 + o[:, 1] ** 2 - (self.size[0] / 2) ** 2)
             with np.errstate(invalid="ignore"):
                 enter = np.maximum(near[:, 0], (-b - np.sqrt(root)) / a)
                 leave = np.minimum(far[:, 0], (-b + np.sqrt(root)) / a)

@@ -26,6 +26,9 @@ _SIDE_TURNS = np.deg2rad([0.0, -20.0, 20.0, -40.0, 40.0, -60.0, 60.0])  # away f
 _SIDE_HEIGHTS = (0.5, 0.7, 0.35)  # in parts of the object's height
 _LEAST_ELEVATION = 0.17  # sine of 10 degrees: seen flatter than this, the top is not seen
 _BEYOND_M = 0.008  # tips reach this far beyond the contacts
+_DEEP_M = 0.018  # and at least this far beyond the front
+_RIM_M = 0.005  # what is this close to the extremes is where the fingers will touch
+_LEAST_LEVEL = 8  # points at the height of the fingers
 _PAIRS = 20
 _PAIR_POINTS = 140
 _MIN_WIDTH_M = 0.004
@@ -40,12 +43,13 @@ class Candidates:
     tips: Array  # (K, 3) middle between the finger tips, up to a shift along the closing direction
 
 
-def _stack(kind: GraspKind, poses: list[tuple[Array, Array, Array]]) -> Candidates:
-    """Candidates of (approach, closing, tip) triples."""
-    if not poses:
-        return Candidates(kind, np.zeros((0, 3, 3)), np.zeros((0, 3)))
-    x, y, tips = (np.stack(part) for part in zip(*poses, strict=True))
-    return Candidates(kind, np.stack([x, y, np.cross(x, y)], axis=2), tips)
+def _candidates(kind: GraspKind, approach: Array, closing: Array, tips: Array) -> Candidates:
+    """Candidates of approaches, closing directions and tips, (K, 3) each."""
+    return Candidates(kind, np.stack([approach, closing, np.cross(approach, closing)], axis=2), tips)
+
+
+def _none(kind: GraspKind) -> Candidates:
+    return Candidates(kind, np.zeros((0, 3, 3)), np.zeros((0, 3)))
 
 
 def _unit(vector: Array) -> Array:
@@ -67,63 +71,65 @@ def top_down(space: Space, gripper: Gripper, clearance_m: float) -> Candidates:
     None where the camera is not above the object's top: then the top is not seen, nor how far it reaches.
     """
     if space.support is None:
-        return _stack(GraspKind.TOP_DOWN, [])
+        return _none(GraspKind.TOP_DOWN)
     up, heights = space.support.normal, space.support.height_m(space.own)
     top = float(np.percentile(heights, 99.0))
     distance = float(np.linalg.norm(space.own.mean(axis=0)))
     if space.support.offset_m - top < _LEAST_ELEVATION * distance:
-        return _stack(GraspKind.TOP_DOWN, [])
+        return _none(GraspKind.TOP_DOWN)
     sides = _footprint_axes(space, up)
     across = _unit(np.cross(up, space.view))
-    closings = [sides[:, 0], sides[:, 1], across, np.cross(up, across)]
-    closings += [np.cos(yaw) * across + np.sin(yaw) * np.cross(up, across) for yaw in _YAWS[1:]]
-    poses = []
-    for closing in closings:
-        along = np.cross(-up, closing)
-        b = space.own @ along.astype(np.float32)
-        low, high = float(b.min()), float(b.max())
-        for shift in _SHIFTS:
-            place = 0.5 * (low + high) + shift * (high - low)
-            under_palm = np.abs(b - place) < gripper.palm_thickness_m / 2
-            if not under_palm.any():
-                continue
-            highest = float(np.percentile(heights[under_palm], 99.0))
-            tip = max(clearance_m, highest + clearance_m - gripper.finger_depth_m)
-            origin = place * along + (tip - space.support.offset_m) * up
-            poses.append((-up, closing, origin))
-    return _stack(GraspKind.TOP_DOWN, poses)
+    ahead = np.cross(up, across)
+    turns = [np.cos(yaw) * across + np.sin(yaw) * ahead for yaw in _YAWS]
+    closing = np.stack([sides[:, 0], sides[:, 1], ahead, *turns])
+    along = np.cross(-up, closing)
+    b = space.own @ along.T.astype(np.float32)  # (P, K)
+    low, high = b.min(axis=0), b.max(axis=0)
+    tips = []
+    for shift in _SHIFTS:
+        place = 0.5 * (low + high) + shift * (high - low)
+        under_palm = np.abs(b - place) < gripper.palm_thickness_m / 2
+        highest = np.where(under_palm, heights[:, None], 0.0).max(axis=0)
+        height = np.maximum(clearance_m, highest + clearance_m - gripper.finger_depth_m)
+        tips.append(place[:, None] * along + (height - space.support.offset_m)[:, None] * up)
+    count = len(_SHIFTS) * len(closing)
+    closings = np.concatenate([closing] * len(_SHIFTS))
+    return _candidates(GraspKind.TOP_DOWN, np.tile(-up, (count, 1)), closings, np.concatenate(tips))
 
 
 def side(space: Space, gripper: Gripper, clearance_m: float) -> Candidates:
     """Along the ground, from the side that is seen; the tips reach a little beyond the widest place that is seen."""
     if space.support is None:
-        return _stack(GraspKind.SIDE, [])
+        return _none(GraspKind.SIDE)
     up, heights = space.support.normal, space.support.height_m(space.own)
     ahead = space.view - (space.view @ up) * up
     if float(np.linalg.norm(ahead)) < 0.2:  # seen from above: no side is seen
-        return _stack(GraspKind.SIDE, [])
+        return _none(GraspKind.SIDE)
     ahead = _unit(ahead)
     right = np.cross(ahead, up)
     sides = _footprint_axes(space, up)
-    approaches = [np.cos(turn) * ahead + np.sin(turn) * right for turn in _SIDE_TURNS]
-    approaches += [s * np.sign(s @ ahead) for s in sides.T if abs(s @ ahead) > 0.5]
+    turned = [np.cos(turn) * ahead + np.sin(turn) * right for turn in _SIDE_TURNS]
+    approach = np.stack([*turned, *(s * np.sign(s @ ahead) for s in sides.T if abs(s @ ahead) > 0.5)])
+    closing = np.cross(up, approach)
+    a, c = (space.own @ v.T.astype(np.float32) for v in (approach, closing))  # (P, K)
     top = float(np.percentile(heights, 99.0))
-    poses = []
-    for approach in approaches:
-        closing = np.cross(up, approach)
-        a, c = (space.own @ v.astype(np.float32) for v in (approach, closing))
-        for part in _SIDE_HEIGHTS:
-            level = np.abs(heights - part * top) < gripper.finger_width_m / 2
-            if np.count_nonzero(level) < 8:
-                continue
-            front = float(np.percentile(a[level], 1.0))
-            low, high = float(c[level].min()), float(c[level].max())
-            rim = level & ((c < low + 0.005) | (c > high - 0.005))
-            wanted = max(float(a[rim].max()) + _BEYOND_M, front + 0.018)
-            tip = min(wanted, front + gripper.finger_depth_m - clearance_m)
-            origin = tip * approach + 0.5 * (low + high) * closing + (part * top - space.support.offset_m) * up
-            poses.append((approach, closing, origin))
-    return _stack(GraspKind.SIDE, poses)
+    tips = []
+    for part in _SIDE_HEIGHTS:
+        level = np.abs(heights - part * top) < gripper.finger_width_m / 2
+        if np.count_nonzero(level) < _LEAST_LEVEL:
+            continue
+        ahead_of, across = a[level], c[level]
+        front = np.partition(ahead_of, 2, axis=0)[2]  # two readings may be stray
+        low, high = across.min(axis=0), across.max(axis=0)
+        rim = (across < low + _RIM_M) | (across > high - _RIM_M)
+        wanted = np.maximum(np.where(rim, ahead_of, -np.inf).max(axis=0) + _BEYOND_M, front + _DEEP_M)
+        reach = np.minimum(wanted, front + gripper.finger_depth_m - clearance_m)
+        height = part * top - space.support.offset_m
+        tips.append(reach[:, None] * approach + (0.5 * (low + high))[:, None] * closing + height * up)
+    if not tips:
+        return _none(GraspKind.SIDE)
+    approaches, closings = (np.concatenate([v] * len(tips)) for v in (approach, closing))
+    return _candidates(GraspKind.SIDE, approaches, closings, np.concatenate(tips))
 
 
 def antipodal(space: Space, gripper: Gripper, friction: float) -> Candidates:
@@ -144,17 +150,14 @@ def antipodal(space: Space, gripper: Gripper, friction: float) -> Candidates:
     worst[np.tril_indices(len(points))] = -1.0
     best = np.argsort(-worst, axis=None, kind="stable")[:_PAIRS]
     limit = 1.0 / np.sqrt(1.0 + friction * friction)  # cosine of the friction cone's half angle
-    poses = []
-    toward = [space.view]
-    if space.support is not None:
-        toward += [-space.support.normal, _unit(space.view - space.support.normal)]
-    for i, j in zip(*np.unravel_index(best, worst.shape), strict=True):
-        if worst[i, j] < limit:
-            break
-        closing = direction[i, j]
-        for wish in toward:
-            approach = wish - (wish @ closing) * closing
-            if np.linalg.norm(approach) > 0.5:
-                approach = _unit(approach)
-                poses.append((approach, closing, 0.5 * (points[i] + points[j]) + _BEYOND_M * approach))
-    return _stack(GraspKind.ANTIPODAL, poses)
+    i, j = np.unravel_index(best[worst.ravel()[best] >= limit], worst.shape)
+    closing = np.repeat(direction[i, j], 3, axis=0)
+    up = -space.view if space.support is None else space.support.normal
+    wishes = np.stack([space.view, -up, _unit(space.view - up)])
+    approach = np.tile(wishes, (len(i), 1))
+    approach = approach - np.einsum("ki,ki->k", approach, closing)[:, None] * closing
+    length = np.linalg.norm(approach, axis=1)
+    good = length > 0.5
+    approach = approach[good] / length[good, None]
+    middle = np.repeat(0.5 * (points[i] + points[j]), 3, axis=0)[good]
+    return _candidates(GraspKind.ANTIPODAL, approach, closing[good], middle + _BEYOND_M * approach)

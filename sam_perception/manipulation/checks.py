@@ -7,18 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_perception.manipulation.gripper import Gripper, gripper_boxes
+from sam_perception.manipulation.gripper import Gripper
 from sam_perception.manipulation.space import Space
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _BINS = 5  # across the fingers' width
-_CONTACT_M = 0.004  # points this close to the extreme are in contact
+_CONTACT_M = 0.006  # points this close to the extreme are in contact
 _FACING = 0.5  # cosine; a normal turned farther from the closing direction is another face's
-_MARGIN_M = 0.002  # around fingers and palm
+_SHARPNESS = 24
+_UNSEEN_SLANT = 0.15  # taken for a contact whose face is not seen
+_MARGIN_M = 0.002  # around the fingers
+_PALM_MARGIN_M = 0.005  # around the palm: more, as it comes near the unseen backs of other things
 _STRAY = 1  # points that may lie inside: single wrong readings
 _SUPPORT_M = 0.002  # room between gripper and support
+_THIRDS = np.array([-0.45, 0.0, 0.45])
+_FIFTHS = np.array([-0.48, -0.24, 0.0, 0.24, 0.48])
 _AWAY = 0.12  # cosine; a closing direction this little along the line of sight still has both ends in sight
 
 
@@ -33,49 +38,64 @@ class Held:
     slant: Array  # (K,) largest tangent of the angle between closing direction and surface normal
 
 
-def local(points: NDArray[np.float32], rotations: Array, tips: Array) -> NDArray[np.float32]:
-    """Points (N, 3) in each gripper's frame: (K, N, 3)."""
-    turned = np.asarray(points @ rotations.astype(np.float32))
-    at: NDArray[np.float32] = np.einsum("ki,kij->kj", tips, rotations)[:, None].astype(np.float32)
-    return turned - at
+@dataclass(frozen=True, eq=False)
+class Local:
+    """N points in each of K grippers' frames, (K, N) each, metres."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    z: NDArray[np.float32]
+
+
+def local(points: NDArray[np.float32], rotations: Array, tips: Array) -> Local:
+    """Points (N, 3) in the frames of K grippers."""
+    at = np.einsum("ki,kij->kj", tips, rotations).astype(np.float32)
+    axes = rotations.astype(np.float32)
+    x, y, z = (axes[:, :, i] @ points.T - at[:, i, None] for i in range(3))
+    return Local(x, y, z)
 
 
 def held(space: Space, rotations: Array, tips: Array, gripper: Gripper) -> Held:
     """Measure what lies between the fingers, wherever that is along the closing direction."""
     p = local(space.own, rotations, tips)
-    half = gripper.finger_width_m / 2
-    inside = (p[..., 0] < 0) & (p[..., 0] > -gripper.finger_depth_m) & (np.abs(p[..., 2]) < half)
-    y = p[..., 1]
-    low = np.where(inside, y, np.inf).min(axis=1)
-    high = np.where(inside, y, -np.inf).max(axis=1)
-    some = inside.any(axis=1)
-    low, high = np.where(some, low, 0.0), np.where(some, high, 0.0)
-    depth = -np.where(inside, p[..., 0], 0.0).min(axis=1)
-    filled, slope = _profile(p, inside, half)
-    turned = np.einsum("nj,kj->kn", space.normals, rotations[:, :, 1].astype(np.float32))
+    inside, low, high = _between(p, gripper)
+    filled, slope = _profile(p, inside, gripper.finger_width_m / 2)
+    turned = rotations[:, :, 1].astype(np.float32) @ space.normals.T
     tilt = np.maximum(
-        _tilt(inside & (y < low[:, None] + _CONTACT_M), -turned),
-        _tilt(inside & (y > high[:, None] - _CONTACT_M), turned),
+        _tilt(inside & (p.y < low[:, None] + _CONTACT_M), -turned),
+        _tilt(inside & (p.y > high[:, None] - _CONTACT_M), turned),
     )
+    depth = -np.where(inside, p.x, 0.0).min(axis=1)
     return Held(0.5 * (low + high), high - low, depth, filled, np.maximum(slope, tilt))
 
 
-def _profile(p: NDArray[np.float32], inside: Mask, half: float) -> tuple[Array, Array]:
+def width_held(space: Space, rotations: Array, tips: Array, gripper: Gripper) -> tuple[Array, Array]:
+    """(K,) shift and width as `held` has them, on many more points: for the few grasps that are worth it."""
+    _, low, high = _between(local(space.fine, rotations, tips), gripper)
+    return 0.5 * (low + high), high - low
+
+
+def _between(p: Local, gripper: Gripper) -> tuple[Mask, Array, Array]:
+    """Which points are between the fingers, and from where to where they reach along the closing direction."""
+    inside = (p.x < 0) & (p.x > -gripper.finger_depth_m) & (np.abs(p.z) < gripper.finger_width_m / 2)
+    some = inside.any(axis=1)
+    low = np.where(some, np.where(inside, p.y, np.inf).min(axis=1), 0.0)
+    high = np.where(some, np.where(inside, p.y, -np.inf).max(axis=1), 0.0)
+    return inside, low.astype(np.float64), high.astype(np.float64)
+
+
+def _profile(p: Local, inside: Mask, half: float) -> tuple[Array, Array]:
     """Share of the bins across the fingers that are filled, and the steepest slope of both outlines over them."""
     edges = np.linspace(-half, half, _BINS + 1)
-    middles = 0.5 * (edges[1:] + edges[:-1])
-    count = len(p)
-    low, high = np.full((count, _BINS), np.nan), np.full((count, _BINS), np.nan)
+    low, high = np.empty((len(p.y), _BINS)), np.empty((len(p.y), _BINS))
     for i in range(_BINS):
-        here = inside & (p[..., 2] >= edges[i]) & (p[..., 2] < edges[i + 1])
-        some = here.any(axis=1)
-        low[some, i] = np.where(here[some], p[some, :, 1], np.inf).min(axis=1)
-        high[some, i] = np.where(here[some], p[some, :, 1], -np.inf).max(axis=1)
+        here = inside & (p.z >= edges[i]) & (p.z < edges[i + 1])
+        low[:, i] = np.where(here, p.y, np.inf).min(axis=1)
+        high[:, i] = np.where(here, p.y, -np.inf).max(axis=1)
     known = np.isfinite(low)
     number = known.sum(axis=1)
-    z = np.where(known, middles, 0.0)
-    mean_z = z.sum(axis=1) / np.maximum(number, 1)
-    centred = np.where(known, middles - mean_z[:, None], 0.0)
+    z = np.where(known, 0.5 * (edges[1:] + edges[:-1]), 0.0)
+    centred = np.where(known, z - z.sum(axis=1, keepdims=True) / np.maximum(number, 1)[:, None], 0.0)
     spread = np.maximum((centred**2).sum(axis=1), 1e-9)
     slopes = [np.abs((centred * np.where(known, side, 0.0)).sum(axis=1)) / spread for side in (low, high)]
     # Two bins say nothing about a slope.
@@ -83,14 +103,17 @@ def _profile(p: NDArray[np.float32], inside: Mask, half: float) -> tuple[Array, 
 
 
 def _tilt(contact: Mask, facing: NDArray[np.float32]) -> Array:
-    """Median tangent of the contact's normals against the closing direction; 0 where no face there is seen."""
+    """Tangent of the contact's normal against the closing direction.
+
+    The normals at a contact are averaged with weights in favour of those that face the finger: a round
+    thing meets it with those, and the rest of what is near turns away.
+    """
     seen = contact & (facing > _FACING)
-    cosine = np.where(seen, facing, np.nan)
-    out = np.zeros(len(contact))
-    for k in np.flatnonzero(seen.sum(axis=1) >= 3):
-        median = min(float(np.nanmedian(cosine[k])), 1.0)
-        out[k] = np.sqrt(1.0 - median * median) / median
-    return out
+    weight = np.where(seen, facing, 0.0) ** _SHARPNESS
+    cosine = (weight * facing).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
+    cosine = np.clip(cosine, _FACING, 1.0)
+    # A single point may be a neighbouring face's.
+    return np.asarray(np.where(seen.sum(axis=1) >= 2, np.sqrt(1.0 - cosine * cosine) / cosine, _UNSEEN_SLANT))
 
 
 def touches_own(space: Space, rotations: Array, tips: Array, gripper: Gripper) -> Mask:
@@ -104,64 +127,67 @@ def touches_others(space: Space, rotations: Array, tips: Array, widths: Array, g
     if len(space.others) == 0:
         return np.zeros(len(tips), np.bool_)
     p = local(space.others, rotations, tips)
-    beside = np.abs(p[..., 1]) < (widths / 2 + gripper.finger_thickness_m + _MARGIN_M)[:, None]
-    fingers = (
-        (p[..., 0] < _MARGIN_M)
-        & (p[..., 0] > -gripper.finger_depth_m)
-        & (np.abs(p[..., 2]) < gripper.finger_width_m / 2 + _MARGIN_M)
-    )
+    beside = np.abs(p.y) < (widths / 2 + gripper.finger_thickness_m + _MARGIN_M)[:, None]
+    fingers = (p.x < _MARGIN_M) & (p.x > -gripper.finger_depth_m)
+    fingers &= np.abs(p.z) < gripper.finger_width_m / 2 + _MARGIN_M
     return np.asarray(((beside & fingers) | _in_palm(p, gripper)).sum(axis=1) > _STRAY)
 
 
-def _in_palm(p: NDArray[np.float32], gripper: Gripper) -> Mask:
-    x = p[..., 0] + gripper.finger_depth_m
-    return np.asarray(
-        (x < _MARGIN_M)
-        & (x > -gripper.palm_depth_m)
-        & (np.abs(p[..., 1]) < gripper.palm_width_m / 2 + _MARGIN_M)
-        & (np.abs(p[..., 2]) < gripper.palm_thickness_m / 2 + _MARGIN_M)
-    )
+def _in_palm(p: Local, gripper: Gripper) -> Mask:
+    behind = -gripper.finger_depth_m
+    inside = (p.x < behind + _PALM_MARGIN_M) & (p.x > behind - gripper.palm_depth_m)
+    inside &= np.abs(p.y) < gripper.palm_width_m / 2 + _PALM_MARGIN_M
+    inside &= np.abs(p.z) < gripper.palm_thickness_m / 2 + _PALM_MARGIN_M
+    return np.asarray(inside)
 
 
 def touches_support(space: Space, rotations: Array, tips: Array, widths: Array, gripper: Gripper) -> Mask:
-    """(K,) whether any corner of the gripper comes closer than 2 mm to what the object stands on."""
+    """(K,) whether fingers or palm come closer than 2 mm to what the object stands on."""
     if space.support is None or len(tips) == 0:
         return np.zeros(len(tips), np.bool_)
-    lowest = np.full(len(tips), np.inf)
-    for k, width in enumerate(widths):
-        for part in gripper_boxes(gripper, float(width)):
-            corners = np.stack(np.meshgrid(*zip(part.low_m, part.high_m, strict=True)), axis=-1).reshape(-1, 3)
-            heights = space.support.height_m(corners @ rotations[k].T + tips[k])
-            lowest[k] = min(lowest[k], float(heights.min()))
-    return lowest < _SUPPORT_M
+    up = np.einsum("kij,i->kj", rotations, space.support.normal)  # in the gripper's frame
+    height = space.support.height_m(tips)
+    outer, half = widths / 2 + gripper.finger_thickness_m, gripper.finger_width_m / 2
+    back = gripper.finger_depth_m + gripper.palm_depth_m
+    # Heights are linear, so that a box is lowest in one of its corners.
+    fingers = np.minimum(0.0, -gripper.finger_depth_m * up[:, 0]) - outer * np.abs(up[:, 1]) - half * np.abs(up[:, 2])
+    palm = np.minimum(-gripper.finger_depth_m * up[:, 0], -back * up[:, 0])
+    palm -= 0.5 * (gripper.palm_width_m * np.abs(up[:, 1]) + gripper.palm_thickness_m * np.abs(up[:, 2]))
+    return np.asarray(height + np.minimum(fingers, palm) < _SUPPORT_M)
 
 
 def unseen_ends(rotations: Array, tips: Array, measured: Held) -> Array:
-    """(K,) +1 or -1: the end along the closing direction at which the object may go on unseen; 0 where at neither.
+    """(K,) how much the object may go on unseen beyond one end of the closing direction; 0 where it cannot.
 
     Behind a silhouette an object can go on along the line of sight. That leads beyond the
-    end that is seen if the line of sight and the way out of that end point to the same side.
+    end that is seen if the line of sight and the way out of that end point to the same side. The value is the
+    cosine between the two, negative for the end at -y.
     """
     closing = rotations[:, :, 1]
-    slope = []
+    cosine = []
     for end in (1.0, -1.0):
         contact = tips + (0.5 * end * measured.width_m)[:, None] * closing
         contact = contact / np.maximum(np.linalg.norm(contact, axis=1, keepdims=True), 1e-9)
-        slope.append(end * np.einsum("ki,ki->k", contact, closing))
-    out = np.where(slope[0] > _AWAY, 1.0, 0.0)
-    return np.asarray(np.where(slope[1] > np.maximum(_AWAY, slope[0]), -1.0, out))
+        cosine.append(end * np.einsum("ki,ki->k", contact, closing))
+    away = np.where(cosine[0] > cosine[1], cosine[0], -cosine[1])
+    return np.asarray(np.where(np.abs(away) > _AWAY, away, 0.0))
 
 
-def unseen_shares(space: Space, rotations: Array, tips: Array, widths: Array, gripper: Gripper) -> Array:
-    """(K, 2) share of each finger's volume, the one at +y first, that the camera does not see."""
+def unseen_shares(space: Space, rotations: Array, tips: Array, widths: Array, gripper: Gripper) -> tuple[Array, Array]:
+    """(K,) shares of the fingers' and of the palm's volume that the camera does not see."""
     if len(tips) == 0:
-        return np.zeros((0, 2))
-    x = -gripper.finger_depth_m * np.array([0.05, 0.35, 0.65])
-    y = gripper.finger_thickness_m * np.array([0.1, 0.9])
-    z = gripper.finger_width_m * np.array([-0.45, 0.0, 0.45])
-    samples = np.stack(np.meshgrid(x, y, z), axis=-1).reshape(-1, 3)
-    fingers = np.stack([samples, samples * [1, -1, 1]])[None].repeat(len(tips), axis=0)  # (K, 2, S, 3)
-    fingers[:, 0, :, 1] += widths[:, None] / 2
-    fingers[:, 1, :, 1] -= widths[:, None] / 2
-    points = np.einsum("kfsi,kji->kfsj", fingers, rotations) + tips[:, None, None]
-    return np.asarray(space.unseen(points.reshape(-1, 3)).reshape(len(tips), 2, -1).mean(axis=2))
+        return np.zeros(0), np.zeros(0)
+    deep, thick, wide = gripper.finger_depth_m, gripper.finger_thickness_m, gripper.finger_width_m
+    finger = _lattice(-deep * np.array([0.05, 0.35, 0.65]), thick * np.array([0.1, 0.9]), wide * _THIRDS)
+    palm_x = -deep - gripper.palm_depth_m * np.array([0.05, 0.6])
+    palm = _lattice(palm_x, gripper.palm_width_m * _FIFTHS, gripper.palm_thickness_m * _THIRDS)
+    samples = np.concatenate([finger, finger * [1, -1, 1], palm])[None].repeat(len(tips), axis=0)
+    side = np.sign(samples[0, : 2 * len(finger), 1])
+    samples[:, : 2 * len(finger), 1] += 0.5 * side * widths[:, None]
+    points = np.einsum("ksi,kji->ksj", samples, rotations) + tips[:, None]
+    unseen = space.unseen(points.reshape(-1, 3)).reshape(len(tips), -1)
+    return unseen[:, : 2 * len(finger)].mean(axis=1), unseen[:, 2 * len(finger) :].mean(axis=1)
+
+
+def _lattice(x: Array, y: Array, z: Array) -> Array:
+    return np.stack(np.meshgrid(x, y, z), axis=-1).reshape(-1, 3)

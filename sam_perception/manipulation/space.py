@@ -18,7 +18,8 @@ from sam_perception.scene import Lifted, Plane, PlaneKind
 
 Points = NDArray[np.float32]
 
-_OWN = 640  # points of the object that grasps are computed on
+_OWN = 512  # points of the object that grasps are computed on
+_FINE = 4000  # and that the width of the best is measured on
 _OTHERS = 3000  # points around it that are looked at
 _NEIGHBOURS = 12
 _ON_SUPPORT_M = 0.003  # plus noise: lower points are the support's, not the object's
@@ -31,7 +32,8 @@ _HIDDEN_M = 0.01  # farther than this behind the seen surface is out of sight
 class Space:
     """One object and what is around it, in the camera's optical frame."""
 
-    own: Points  # (P, 3) the object's, without what lies on the support
+    fine: Points  # (F, 3) the object's, without what lies on the support
+    own: Points  # (P, 3) some of them
     normals: Points  # (P, 3) towards the camera
     others: Points  # (N, 3) everything else that is seen nearby, but the support
     support: Plane | None  # what it stands on
@@ -85,16 +87,24 @@ def space_around(
     own = lifted.points
     if support is not None:
         own = own[_above(own, support, settings)]
+    fine = own[:: max(1, -(-len(own) // _FINE))]
     own = own[:: max(1, -(-len(own) // _OWN))]
-    others = grid.points[grid.valid & ~own_mask]
-    if len(own):
-        middle = 0.5 * (own.min(axis=0) + own.max(axis=0))
-        reach = 0.5 * float(np.linalg.norm(np.ptp(own, axis=0))) + gripper.palm_width_m
-        others = others[(np.abs(others - middle) < np.float32(reach)).all(axis=1)]
+    others = _nearby(own, own_mask, grid, gripper)
     if support is not None and len(others):
         others = others[_above(others, support, settings)]
     others = others[:: max(1, -(-len(others) // _OTHERS))]
-    return Space(own, normals_of(own), others, support, grid, camera)
+    return Space(fine, own, normals_of(own), others, support, grid, camera)
+
+
+def _nearby(own: Points, own_mask: NDArray[np.bool_], grid: PixelGrid, gripper: Gripper) -> Points:
+    """Points (N, 3) of the grid off the object that the gripper could come near."""
+    near = grid.valid & ~own_mask
+    if len(own):
+        middle = 0.5 * (own.min(axis=0) + own.max(axis=0))
+        reach = np.float32(0.5 * float(np.linalg.norm(np.ptp(own, axis=0))) + gripper.palm_width_m)
+        for axis in range(3):
+            near &= np.abs(grid.points[..., axis] - middle[axis]) < reach
+    return grid.points[near]
 
 
 def _above(points: Points, support: Plane, settings: GeometryConfig) -> NDArray[np.bool_]:

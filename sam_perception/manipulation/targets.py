@@ -26,6 +26,7 @@ _LEAST_HELD = 0.5  # share of the fingers' width
 _LEAST_GRIP_M = 0.008  # the object must reach this far in between the fingers
 _GOOD_GRIP_M = 0.02
 _CENTRE_M = 0.06  # distance of the grasp from the middle of the object that halves that part of the score
+_SIDE_AWAY = 0.35  # cosine; how far from across the line of sight a grasp from the side may close
 _UNSEEN_EXTENT = 0.5  # of the seen width, by which an object may go on unseen
 _SAME_M, _SAME_COSINE = 0.015, 0.94  # grasps closer than this in place and direction are one
 
@@ -42,8 +43,9 @@ class _Grasps:
     depths: Array  # (K,) how far the object reaches in from the tips
     filled: Array  # (K,)
     slants: Array  # (K,)
-    away: Array  # (K,) end of the closing direction, +1 or -1, where the object may go on unseen; 0: none
+    away: Array  # (K,) see `checks.unseen_ends`
     unseen: Array  # (K,) share of the fingers' volume
+    palm_unseen: Array  # (K,) share of the palm's
 
     def only(self, keep: Mask) -> _Grasps:
         """Those to keep."""
@@ -100,6 +102,8 @@ def grasp_targets(object_id: int, space: Space, settings: GraspConfig) -> tuple[
     if len(grasps) == 0:
         return [], "no opposite sides are seen, and there is no ground to grasp along: check navigation.up_*"
     grasps, reason = _holding(grasps, gripper, settings)
+    if not reason:
+        grasps, reason = _holding(_measured_finely(space, grasps, gripper, settings), gripper, settings)
     if reason:
         return [], reason
     grasps, reason = _free(space, grasps, gripper, settings)
@@ -132,34 +136,40 @@ def _measured(space: Space, gripper: Gripper, settings: GraspConfig) -> _Grasps:
         slants=held.slant,
         away=checks.unseen_ends(rotations, tips, held),
         unseen=np.zeros(len(tips)),
+        palm_unseen=np.zeros(len(tips)),
     )
 
 
+def _measured_finely(space: Space, grasps: _Grasps, gripper: Gripper, settings: GraspConfig) -> _Grasps:
+    shift, width = checks.width_held(space, grasps.rotations, grasps.tips, gripper)
+    tips = grasps.tips + shift[:, None] * grasps.rotations[:, :, 1]
+    return replace(grasps, tips=tips, object_widths=width, widths=width + 2 * settings.clearance_m)
+
+
 def _holding(grasps: _Grasps, gripper: Gripper, settings: GraspConfig) -> tuple[_Grasps, str]:
-    """Those that hold the object, or why none does."""
-    grasps = grasps.only((grasps.filled >= _LEAST_HELD) & (grasps.depths >= _LEAST_GRIP_M))
-    if len(grasps) == 0:
-        return grasps, "the fingers do not reach the object: it is too low, or too little of it is seen"
-    narrowest = float(grasps.object_widths.min())
-    grasps = grasps.only(grasps.widths <= gripper.max_opening_m)
-    if len(grasps) == 0:
-        return grasps, (
-            f"too wide: at least {1e3 * narrowest:.0f} mm between the fingers, which open "
-            f"{1e3 * gripper.max_opening_m:.0f} mm with {1e3 * settings.clearance_m:.0f} mm to spare on each side"
-        )
-    steepest = float(grasps.slants.min())
-    grasps = grasps.only(grasps.slants <= settings.friction)
-    if len(grasps) == 0:
-        angle, limit = np.degrees(np.arctan([steepest, settings.friction]))
-        return grasps, f"would slip: opposite sides slant by {angle:.0f} degrees or more, friction holds {limit:.0f}"
-    return grasps, ""
+    """Those that hold the object, or what is wrong with most of them."""
+    reached = (grasps.filled >= _LEAST_HELD) & (grasps.depths >= _LEAST_GRIP_M)
+    # From above, the far edge of the top is seen. From the side nothing is seen of what lies behind.
+    known = (grasps.kinds != GraspKind.SIDE.value) | (np.abs(grasps.away) <= _SIDE_AWAY)
+    fits = reached & known & (grasps.widths <= gripper.max_opening_m)
+    firm = fits & (grasps.slants <= settings.friction)
+    if firm.any():
+        return grasps.only(firm), ""
+    if not (reached & known).any():
+        return grasps.only(firm), "the fingers do not reach the object: it is too low, or too little of it is seen"
+    if np.count_nonzero(fits) >= 0.5 * np.count_nonzero(reached & known):
+        angle, limit = np.degrees(np.arctan([float(grasps.slants[fits].min()), settings.friction]))
+        return grasps.only(firm), f"would slip: sides slant by {angle:.0f} degrees or more, friction holds {limit:.0f}"
+    narrowest = float(np.median(grasps.object_widths[reached & known & ~fits]))
+    return grasps.only(firm), (
+        f"too wide: {1e3 * narrowest:.0f} mm in most directions; the fingers open "
+        f"{1e3 * gripper.max_opening_m:.0f} mm with {1e3 * settings.clearance_m:.0f} mm to spare on each side"
+    )
 
 
 def _free(space: Space, grasps: _Grasps, gripper: Gripper, settings: GraspConfig) -> tuple[_Grasps, str]:
     """Those that touch nothing but the object as far as is seen, or why none is left."""
     grasps = _opened(grasps, gripper, settings)
-    unseen = checks.unseen_shares(space, *grasps.pose, gripper).mean(axis=1)
-    grasps = replace(grasps, unseen=unseen)
     grasps = grasps.only(~checks.touches_support(space, *grasps.pose, gripper))
     if len(grasps) == 0:
         return grasps, "the gripper would touch what the object stands on"
@@ -169,7 +179,9 @@ def _free(space: Space, grasps: _Grasps, gripper: Gripper, settings: GraspConfig
     grasps = grasps.only(~checks.touches_others(space, *grasps.pose, gripper))
     if len(grasps) == 0:
         return grasps, "the gripper would touch other things around the object"
-    least = float(grasps.unseen.min())
+    unseen, palm = checks.unseen_shares(space, *grasps.pose, gripper)
+    grasps = replace(grasps, unseen=unseen, palm_unseen=palm)
+    least = float(unseen.min())
     grasps = grasps.only(grasps.unseen <= settings.max_unseen_share)
     if len(grasps) == 0:
         return grasps, f"{100 * least:.0f} % or more of the fingers would be where the camera cannot see"
@@ -185,7 +197,7 @@ def _opened(grasps: _Grasps, gripper: Gripper, settings: GraspConfig) -> _Grasps
     away = grasps.away
     widths = np.where(away != 0, gripper.max_opening_m, grasps.widths)
     room = gripper.max_opening_m - 2 * settings.clearance_m - grasps.object_widths
-    shift = 0.5 * away * np.minimum(_UNSEEN_EXTENT * grasps.object_widths, room)
+    shift = 0.5 * np.sign(away) * np.minimum(_UNSEEN_EXTENT * grasps.object_widths, room)
     return replace(grasps, widths=widths, tips=grasps.tips + shift[:, None] * grasps.rotations[:, :, 1])
 
 
@@ -201,7 +213,8 @@ def _scored(
         "centre": 1.0 / (1.0 + (off_centre / _CENTRE_M) ** 2),
         "opening": 0.4 + 0.6 * np.clip((gripper.max_opening_m - needed) / (0.25 * gripper.max_opening_m), 0.0, 1.0),
         "grip": np.clip(grasps.depths / _GOOD_GRIP_M, 0.0, 1.0),
-        "seen": (1.0 - 0.8 * grasps.unseen) * np.where(grasps.away != 0, 0.6, 1.0),
+        "seen": (1.0 - 0.8 * grasps.unseen) * (1.0 - 0.5 * grasps.palm_unseen),
+        "known": np.where(grasps.away != 0, 0.3, 1.0),
     }
     scores = np.prod(list(parts.values()), axis=0) ** (1.0 / len(parts))
     targets = []

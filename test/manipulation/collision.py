@@ -30,6 +30,9 @@ class Hand:
     palm_depth: float = 0.066
 
 
+FRANKA = Hand()
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What happens when the gripper goes to the target and closes."""
@@ -48,7 +51,7 @@ def _fill(low: tuple[float, ...], high: tuple[float, ...]) -> NDArray[np.float64
     return np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 3)
 
 
-def judge(world: World, target: Shape, grasp: GraspTarget, hand: Hand = Hand()) -> Verdict:  # noqa: B008
+def judge(world: World, target: Shape, grasp: GraspTarget, hand: Hand = FRANKA) -> Verdict:
     world_from_gripper = world.world_from_camera @ grasp.camera_from_gripper
     rotation, origin = world_from_gripper[:3, :3], world_from_gripper[:3, 3]
     half, z = grasp.width_m / 2, hand.width / 2
@@ -83,7 +86,7 @@ def _close(
         direction = -side * rotation[:, 1]
         firsts = {}
         for shape in (*world.shapes, *world.extra):
-            firsts[id(shape)] = np.array([shape.hit(start, direction[None])[0] for start in starts])
+            firsts[id(shape)] = shape.hit(starts, direction)
         mine = firsts[id(target)]
         others = min((v.min() for k, v in firsts.items() if k != id(target)), default=np.inf)
         if not np.isfinite(mine.min()) or mine.min() > 2 * half or others < mine.min():
