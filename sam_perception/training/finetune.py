@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from sam_perception.errors import ConfigError, SourceError
 from sam_perception.training.datasets import Example, open_dataset, split
+from sam_perception.training.lesson import Lesson
 from sam_perception.training.metrics import region_similarity
 from sam_perception.training.model import save_model
-from sam_perception.training.rollout import Knobs, Lesson, Outcome, picture_pass
+from sam_perception.training.rollout import Knobs, Outcome, picture_pass
 from sam_perception.training.samples import Batch, make_sample, stack
 from sam_perception.training.scoring import segment_all
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import multiprocessing as mp
 import tempfile
 import time
@@ -19,16 +18,17 @@ from torch import Tensor, nn
 from sam_perception.errors import CheckpointError, ConfigError
 from sam_perception.training import checkpoint
 from sam_perception.training.checkpoint import RunState
+from sam_perception.training.lesson import Lesson
 from sam_perception.training.loader import Loader
 from sam_perception.training.losses import DenseHeads
 from sam_perception.training.model import initialise, new_model, resized, save_model
 from sam_perception.training.peers import Peers
 from sam_perception.training.recipe import Recipe, Stage, recipe_by_name
-from sam_perception.training.rollout import Lesson, Outcome, clip_pass, picture_pass
+from sam_perception.training.rollout import Outcome, clip_pass, picture_pass
+from sam_perception.training.run_log import Clock, Log
 
 LOG_EVERY = 20
 END = 1e9  # progress that ends a sitting before its course is over
-COLUMNS = ("stage", "step", "minutes", "rate", "loss", "point", "box", "click", "track", "last", "s_per_step", "wait")
 CLIP_KINDS, CLIP_CHANCES = ("point", "box", "mask"), (0.4, 0.4, 0.2)
 
 
@@ -149,8 +149,8 @@ class Trainer:
         """Train until the course or this sitting is over; `report` gets every row of the log."""
         settings = self.settings
         settings.out.mkdir(parents=True, exist_ok=True)
-        clock = _Clock(settings.save_every_s)
-        log = _Log(settings.out / "log.csv")
+        clock = Clock(settings.save_every_s)
+        log = Log(settings.out / "log.csv")
         stage: Stage | None = None
         progress = self._progress(0.0)
         with Loader(settings.seed, settings.workers, self.state.step, self.peers.rank) as loader:
@@ -235,52 +235,6 @@ class Trainer:
         save_model(self.averaged(), self.settings.out / "model")
 
 
-class _Clock:
-    """Time of this sitting, and when to save."""
-
-    def __init__(self, save_every_s: float) -> None:
-        self._started = self._saved = time.monotonic()
-        self._every_s = save_every_s
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self._started
-
-    def save_due(self) -> bool:
-        due = time.monotonic() - self._saved > self._every_s
-        if due:
-            self._saved = time.monotonic()
-        return due
-
-
-class _Log:
-    """Means over the last steps, row by row in a csv file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._rows: list[tuple[Outcome, float, float]] = []
-        if not path.exists():
-            path.write_text(",".join(COLUMNS) + "\n")
-
-    def add(self, outcome: Outcome, waited_s: float, step_s: float) -> None:
-        self._rows.append((outcome, waited_s, step_s))
-
-    def row(self, stage: str, step: int, minutes: float, rate: float) -> dict[str, Any]:
-        """Write and return the row of the steps since the last one."""
-        values: dict[str, Any] = {"stage": stage, "step": step, "minutes": round(minutes, 3), "rate": f"{rate:.2e}"}
-        values["loss"] = round(float(np.mean([float(o.loss) for o, _, _ in self._rows])), 4)
-        for name in COLUMNS[5:10]:
-            seen = [float(o.iou[name]) for o, _, _ in self._rows if name in o.iou]
-            values[name] = round(float(np.mean(seen)), 4) if seen else ""
-        total = sum(s for _, _, s in self._rows)
-        values["s_per_step"] = round(total / len(self._rows), 3)
-        values["wait"] = round(sum(w for _, w, _ in self._rows) / total, 3)
-        self._rows = []
-        with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(values)
-        return values
-
-
 def _join(settings: Settings, rank: int, meeting: str, threads: int) -> None:
     torch.set_num_threads(threads)
     peers = Peers(rank, settings.processes, Path(meeting))
@@ -297,6 +251,11 @@ def train(settings: Settings, report: Callable[[dict[str, Any]], None] | None = 
     """
     if settings.processes <= 1:
         return Trainer(settings).train(report)
+    if settings.device != "cpu":
+        raise ConfigError(
+            f"{settings.processes} processes on {settings.device}: processes share out CPU cores; "
+            "a GPU takes one process, with more --workers to render for it"
+        )
     context = mp.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         meeting, threads = str(Path(folder) / "meeting"), torch.get_num_threads()

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sam_perception.prompts import PointPrompt
 from sam_perception.segmentation import StreamingTracker
 from sam_perception.training import blocks
-from sam_perception.training.rollout import DEVIATION, MEAN, _Bank
+from sam_perception.training.lesson import DEVIATION, MEAN
+from sam_perception.training.rollout import _Bank
 
 Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 

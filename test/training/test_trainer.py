@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from sam_perception.errors import CheckpointError, ConfigError
+from sam_perception.training.lesson import Lesson
 from sam_perception.training.losses import DenseHeads
 from sam_perception.training.model import CONFIG, WEIGHTS, initialise, load_weights, new_model, save_model, sha256
 from sam_perception.training.pictures import plot_log
 from sam_perception.training.recipe import nano_recipe
-from sam_perception.training.rollout import Knobs, Lesson, clip_pass, picture_pass
+from sam_perception.training.rollout import Knobs, clip_pass, picture_pass
 from sam_perception.training.samples import make_sample, stack
 from sam_perception.training.trainer import Settings, Trainer, train
 
@@ -95,6 +96,8 @@ def test_a_run_is_not_overwritten_and_not_made_up(tmp_path: Path) -> None:
         Trainer(Settings(tmp_path, recipe="small", steps=1))
     with pytest.raises(CheckpointError, match="start without --resume"):
         Trainer(Settings(tmp_path, recipe="tiny", steps=1, resume=True))
+    with pytest.raises(ConfigError, match="CPU cores"):
+        train(Settings(tmp_path, steps=1, device="cuda", processes=2))
     (tmp_path / "checkpoint").mkdir()
     with pytest.raises(CheckpointError, match="--resume"):
         Trainer(Settings(tmp_path, recipe="tiny", steps=1))
