@@ -15,7 +15,8 @@ from torch.nn import functional
 from sam_perception.config import TrackerConfig
 from sam_perception.segmentation.attention import MemoryAttention, sine_encoding
 from sam_perception.segmentation.encoder import ImageEncoder, ImageFeatures
-from sam_perception.segmentation.memory_bank import BankShape, MemoryBank
+from sam_perception.segmentation.ledger import BankShape
+from sam_perception.segmentation.memory_bank import MemoryBank
 from sam_perception.segmentation.support import require_supported
 from sam_perception.segmentation.transfer import upload
 
@@ -98,7 +99,7 @@ class Network:
             channels=self._model.hidden_dim,
             memory_channels=self._model.mem_dim,
         )
-        return MemoryBank(shape, self.attention, self.device, self.dtype)
+        return MemoryBank(shape, self.attention, self._memory_position)
 
     def nothing(self) -> Decoded:
         """No object."""
@@ -122,7 +123,7 @@ class Network:
             slots: N.
             frame: number of the frame; memories of frames before it are recalled.
         """
-        selection = bank.select(slots, frame)
+        selection = bank.ledger.select(slots, frame)
         tokens = self._positioned_pointers(bank.pointers(slots, selection), selection.pointer_ages)
         conditioned = self.attention(
             prepared,
@@ -225,8 +226,8 @@ class Network:
         projected: Tensor = self._model.memory_encoder.feature_projection(features.top)
         return projected
 
-    def memorise(self, projected: Tensor, decoded: Decoded, prompted: list[bool]) -> tuple[Tensor, Tensor]:
-        """(N, hw, 64) memories of N objects, and the same with their spatial encoding.
+    def memorise(self, projected: Tensor, decoded: Decoded, prompted: list[bool]) -> Tensor:
+        """(N, hw, 64) memories of N objects.
 
         Masks that somebody pointed at enter as zeros and ones, tracked ones as probabilities.
         """
@@ -244,8 +245,8 @@ class Network:
             absent = (decoded.score_logits <= 0).to(self.dtype)[:, None, None, None]
             memory = memory + absent * self._model.occlusion_spatial_embedding_parameter[:, :, None, None]
         # Both references keep memories in bfloat16, whatever the model's format; rounding here gives their numbers.
-        memory = memory.to(torch.bfloat16).to(self.dtype).flatten(2).transpose(1, 2)
-        return memory, memory + self._memory_position
+        rounded: Tensor = memory.to(torch.bfloat16).to(self.dtype).flatten(2).transpose(1, 2)
+        return rounded
 
 
 def _resized(masks: Tensor, size: tuple[int, int]) -> Tensor:

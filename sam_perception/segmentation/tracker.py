@@ -132,7 +132,7 @@ class StreamingTracker:
         """
         waited = self._queue.remove(object_id)
         if object_id in self._objects:
-            self._bank.clear(self._slots.release(object_id))
+            self._bank.ledger.clear(self._slots.release(object_id))
             del self._objects[object_id]
             for frame in self._cache:
                 frame.forget(object_id)
@@ -151,7 +151,7 @@ class StreamingTracker:
 
         Objects go on from the frames on which they were pointed at.
         """
-        self._bank.clear_recent()
+        self._bank.ledger.clear_recent()
         self._cache.clear()
 
     @torch.inference_mode()
@@ -188,7 +188,7 @@ class StreamingTracker:
     def _apply_policy(self, observations: Sequence[Observation]) -> None:
         for o, admitted in zip(observations, self._policy.admit(observations), strict=True):
             if not admitted and not o.prompted:
-                self._bank.discard(self._slots.slot(o.object_id), o.frame)
+                self._bank.ledger.discard(self._slots.slot(o.object_id), o.frame)
 
     def _accept(self, due: Sequence[DuePrompt]) -> tuple[list[DuePrompt], list[tuple[int, str]]]:
         """Sort out prompts that do not fit their picture; give new objects a slot."""
@@ -237,9 +237,9 @@ class StreamingTracker:
             return (), self._network.nothing()
         ids, decoded = self._merged(tracked, answered)
         prompted = [i in answered for i in ids]
-        memories, positioned = self._network.memorise(frame.projected(self._network), decoded, prompted)
+        memories = self._network.memorise(frame.projected(self._network), decoded, prompted)
         slots = [self._slots.slot(i) for i in ids]
-        self._bank.write(slots, frame.index, memories, positioned, decoded.pointers, prompted)
+        self._bank.write(slots, frame.index, memories, decoded.pointers, prompted)
         frame.logits.update(zip(ids, decoded.logits, strict=True))
         return ids, decoded
 

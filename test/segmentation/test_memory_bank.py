@@ -5,16 +5,20 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import random_model, small_config
 
+from sam_perception.segmentation import memory_bank
 from sam_perception.segmentation.attention import MemoryAttention
-from sam_perception.segmentation.memory_bank import BankShape, MemoryBank
+from sam_perception.segmentation.ledger import BankShape
+from sam_perception.segmentation.memory_bank import MemoryBank
 
 WINDOW, POINTER_WINDOW, HISTORY = 6, 15, 3
 LAST_ROW = 6  # of the temporal encodings: prompted frames
+POSITION = torch.ones(1, 16, 64)
 
 
 @functools.cache
@@ -25,14 +29,14 @@ def _attention() -> MemoryAttention:
 
 def _bank(slots: int, conditioning: int) -> MemoryBank:
     shape = BankShape(slots, conditioning, WINDOW, POINTER_WINDOW, HISTORY, 16, 128, 64)
-    return MemoryBank(shape, _attention(), torch.device("cpu"), torch.float32)
+    return MemoryBank(shape, _attention(), POSITION)
 
 
 def _write(bank: MemoryBank, slots: list[int], frame: int, prompted: list[bool]) -> None:
     """A memory's values say its slot and frame."""
     values = torch.tensor([100.0 * slot + frame for slot in slots])
     memories = values[:, None, None].expand(-1, 16, 64)
-    bank.write(slots, frame, memories, memories, values[:, None].expand(-1, 128), prompted)
+    bank.write(slots, frame, memories, values[:, None].expand(-1, 128), prompted)
 
 
 def _kept(prompted: list[int], places: int) -> list[int]:
@@ -57,7 +61,7 @@ def test_selection_is_sam_2_s_rule(prompts: list[bool], places: int, begin: int)
     recent = [f for f in range(begin, now) if f not in conditioning]
     want = {(f, now - f - 1) for f in recent if now - f <= WINDOW} | {(f, LAST_ROW) for f in conditioning}
     want_pointers = {(f, now - f) for f in recent if now - f <= POINTER_WINDOW} | {(f, now - f) for f in conditioning}
-    selection = bank.select([0], now)
+    selection = bank.ledger.select([0], now)
     frames = bank.values([0], selection)[0, : 16 * selection.places.shape[1], 0].view(-1, 16)[:, 0]
     assert {(int(f), int(t)) for f, t in zip(frames, selection.temporal[0], strict=True)} == want
     pointed = bank.pointers([0], selection)[0, :, 0]
@@ -71,7 +75,7 @@ def test_rows_of_different_ages_are_padded_and_masked() -> None:
         for frame in range(9):
             slots = [slot for slot, begin in ((0, 0), (2, 5), (1, 8)) if frame >= begin]
             _write(bank, slots, frame, [frame in (0, 5, 8) and slot == {0: 0, 5: 2, 8: 1}[frame] for slot in slots])
-        selection = bank.select([1, 0, 2], 9)
+        selection = bank.ledger.select([1, 0, 2], 9)
         assert selection.memory_valid.sum(axis=1).tolist() == [1, 7, 4]
         assert selection.pointer_valid.sum(axis=1).tolist() == [1, 9, 4]
         mask, values = bank.mask(selection), bank.values([1, 0, 2], selection)
@@ -82,14 +86,17 @@ def test_rows_of_different_ages_are_padded_and_masked() -> None:
             assert {int(v) - 100 * slot for v in memories} == frames
 
 
-def test_keys_are_projected_rotated_and_shifted_in_time() -> None:
+@pytest.mark.parametrize("limit", [0, 1 << 30], ids=["projected when read", "kept projected"])
+def test_keys_are_projected_rotated_and_shifted_in_time(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_bank, "KEY_LIMIT_BYTES", limit)
     bank = _bank(2, 2)
+    assert bool(bank._keys) == bool(limit)
     attention = _attention()
     memories = torch.randn(2, 16, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        bank.write([0, 1], 0, memories, memories + 1, torch.zeros(2, 128), [True, True])
-        bank.write([0, 1], 1, memories + 2, memories + 3, torch.zeros(2, 128), [False, False])
-        selection = bank.select([1, 0], 3)
+        bank.write([0, 1], 0, memories, torch.zeros(2, 128), [True, True])
+        bank.write([0, 1], 1, memories + 2, torch.zeros(2, 128), [False, False])
+        selection = bank.ledger.select([1, 0], 3)
         none = torch.zeros(2, 0, attention.width)
         for layer in range(len(attention.layers)):
             keys = bank.keys(layer, [1, 0], selection, none)
@@ -104,12 +111,12 @@ def test_forgetting() -> None:
     with torch.inference_mode():
         for frame in range(5):
             _write(bank, [0, 1], frame, [frame == 0, frame in (0, 2)])
-    bank.discard(0, 3)
-    bank.discard(1, 2)  # prompted: stays
-    assert bank.select([0, 1], 5).memory_valid.sum(axis=1).tolist() == [4, 5]
-    bank.clear_recent()
-    assert bank.select([0, 1], 5).memory_valid.sum(axis=1).tolist() == [1, 2]
-    assert bank.conditioning_frames(1) == (0, 2)
-    bank.clear(1)
-    assert bank.conditioning_frames(1) == ()
-    np.testing.assert_array_equal(bank.select([0], 5).pointer_ages, [[5]])
+    bank.ledger.discard(0, 3)
+    bank.ledger.discard(1, 2)  # prompted: stays
+    assert bank.ledger.select([0, 1], 5).memory_valid.sum(axis=1).tolist() == [4, 5]
+    bank.ledger.clear_recent()
+    assert bank.ledger.select([0, 1], 5).memory_valid.sum(axis=1).tolist() == [1, 2]
+    assert bank.ledger.conditioning_frames(1) == (0, 2)
+    bank.ledger.clear(1)
+    assert bank.ledger.conditioning_frames(1) == ()
+    np.testing.assert_array_equal(bank.ledger.select([0], 5).pointer_ages, [[5]])

@@ -16,7 +16,7 @@ from reference import Reference, Script, run_tracker, worst_difference
 from small_models import clip, random_model, small_config, tiny_config
 
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt
-from sam_perception.segmentation import StreamingTracker
+from sam_perception.segmentation import StreamingTracker, memory_bank
 
 FRAMES = 30
 TOLERANCE = 1e-3  # of mask logits whose standard deviation is about 2
@@ -126,6 +126,13 @@ def test_absent_objects_equal_the_session(config: Any, seed: int, bias: float) -
     for t, answer in zip(tracks, answers, strict=True):
         for row, object_id in enumerate(t.ids):
             assert t.masks[row].any() <= (answer[int(object_id)][1] > 0), "a mask for an object that is not there"
+
+
+def test_keys_projected_when_read_equal_the_session(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What large feature maps do, on a small one."""
+    monkeypatch.setattr(memory_bank, "KEY_LIMIT_BYTES", 0)
+    semantics, script = _scenarios(128)["eight objects of different ages"]
+    assert _compare(small, 128, semantics, script) < TOLERANCE
 
 
 def test_a_wrong_temporal_encoding_would_be_noticed(small: Any) -> None:

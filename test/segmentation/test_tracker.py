@@ -222,7 +222,7 @@ def test_a_late_prompt_keeps_a_correction_that_came_after_its_frame(model: Any, 
     tracker.step(pictures[7], stamp_ns=7000)
     kept = next(f for f in tracker._cache if f.stamp_ns == 6000)
     assert torch.equal(kept.logits[7], corrected.logits[0])
-    assert tracker._bank.conditioning_frames(0) == (0, 5)  # the first, and the one prompted last
+    assert tracker._bank.ledger.conditioning_frames(0) == (0, 5)  # the first, and the one prompted last
 
 
 def test_a_second_late_click_on_the_same_frame_adds_to_the_first(model: Any, pictures: list[np.ndarray]) -> None:
@@ -262,14 +262,14 @@ def test_a_prompt_for_a_frame_that_was_dropped_takes_the_nearest(model: Any, pic
     tracks = tracker.step(pictures[4], stamp_ns=4000)
     assert tracks.ids.tolist() == [7]
     assert "nearest" in tracks.notes[0]
-    assert tracker._bank.conditioning_frames(0) == (2,)
+    assert tracker._bank.ledger.conditioning_frames(0) == (2,)
 
 
 def test_a_prompt_waits_for_its_frame(model: Any, pictures: list[np.ndarray]) -> None:
     tracker = StreamingTracker(model)
     tracker.prompt(BoxPrompt(7, BOX.box, stamp_ns=2000))
     assert [t.ids.tolist() for t in _steps(tracker, pictures, 0, 3)] == [[], [], [7]]
-    assert tracker._bank.conditioning_frames(0) == (2,)
+    assert tracker._bank.ledger.conditioning_frames(0) == (2,)
 
 
 def test_a_prompt_from_another_clock_does_not_wait_for_ever(model: Any, pictures: list[np.ndarray]) -> None:
@@ -286,7 +286,7 @@ def test_frames_without_stamps_are_numbered(model: Any, pictures: list[np.ndarra
         tracker.step(pictures[t])
     tracker.prompt(BoxPrompt(7, BOX.box, stamp_ns=1))
     tracks = tracker.step(pictures[3])
-    assert tracker._bank.conditioning_frames(0) == (1,)
+    assert tracker._bank.ledger.conditioning_frames(0) == (1,)
     assert tracks.last_seen_ns.tolist() == [3]
 
 
@@ -299,7 +299,7 @@ def test_a_stream_that_starts_again_keeps_its_objects(model: Any, pictures: list
     fresh.step(pictures[0])
     tracks = tracker.step(pictures[1], stamp_ns=0)
     assert tracks.ids.tolist() == [7]
-    selection = tracker._bank.select([0], 13)
+    selection = tracker._bank.ledger.select([0], 13)
     assert selection.places.shape == (1, 2)  # the prompted frame and the one just tracked
     tracker.prompt(PointPrompt(3, [(70, 78)], stamp_ns=5000))  # a stamp from before: cannot be meant
     assert tracker.step(pictures[2], stamp_ns=1000).ids.tolist() == [7]
@@ -331,7 +331,7 @@ def test_only_the_first_and_the_latest_prompted_frames_are_kept(model: Any, pict
         if t % 3 == 0:
             tracker.prompt(BOX)
         tracker.step(pictures[t])
-    assert tracker._bank.conditioning_frames(0) == (0, 9)
+    assert tracker._bank.ledger.conditioning_frames(0) == (0, 9)
 
 
 def test_a_conditioning_frame_that_gave_way_is_a_recent_frame_again(model: Any, pictures: list[np.ndarray]) -> None:
@@ -339,8 +339,8 @@ def test_a_conditioning_frame_that_gave_way_is_a_recent_frame_again(model: Any, 
     for t in range(3):
         tracker.prompt(BOX)
         tracker.step(pictures[t])
-    selection = tracker._bank.select([0], 3)
-    assert tracker._bank.conditioning_frames(0) == (2,)
+    selection = tracker._bank.ledger.select([0], 3)
+    assert tracker._bank.ledger.conditioning_frames(0) == (2,)
     assert selection.temporal.tolist() == [[1, 2, 6]]  # frames 1 and 0 by age, frame 2 as conditioning frame
 
 
@@ -398,7 +398,7 @@ def test_a_policy_decides_what_is_remembered(model: Any, pictures: list[np.ndarr
     tracker.prompt(BOX)
     tracker.prompt(OTHER)
     _steps(tracker, pictures, 0, 5)
-    selection = tracker._bank.select([0, 1], 5)
+    selection = tracker._bank.ledger.select([0, 1], 5)
     assert selection.memory_valid.sum(axis=1).tolist() == [1, 5]  # the prompt stays; the other has 1 + 4
     assert [(o.object_id, o.frame, o.prompted) for o in policy.seen[:4]] == [
         (7, 0, True),
