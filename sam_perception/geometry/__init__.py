@@ -9,28 +9,36 @@ from sam_perception.geometry.box import oriented_box
 from sam_perception.geometry.camera import deproject, deproject_mask, project, ray_grid
 from sam_perception.geometry.depth import (
     depth_evidence,
-    depth_from_millimetres,
     depth_sigma_m,
     depth_valid,
     flying_pixels,
 )
+from sam_perception.geometry.grid import PixelGrid, pixel_grid, widened
 from sam_perception.geometry.lift import lift
+from sam_perception.geometry.planes import describe_planes, find_planes, fit_plane, plane_tolerance_m, up_axis
 from sam_perception.geometry.surfaces import connected_surfaces, own_surface
 from sam_perception.geometry.uncertainty import centroid_covariance
 
 __all__ = [
+    "PixelGrid",
     "centroid_covariance",
     "connected_surfaces",
     "deproject",
     "deproject_mask",
     "depth_evidence",
-    "depth_from_millimetres",
     "depth_sigma_m",
     "depth_valid",
+    "describe_planes",
+    "find_planes",
+    "fit_plane",
     "flying_pixels",
     "lift",
     "oriented_box",
     "own_surface",
+    "pixel_grid",
+    "plane_tolerance_m",
     "project",
     "ray_grid",
+    "up_axis",
+    "widened",
 ]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sam_perception.config import GeometryConfig
 from sam_perception.frame import RgbdFrame
-from sam_perception.geometry.camera import ray_grid
+from sam_perception.geometry.camera import bounding_window, ray_grid
 from sam_perception.geometry.depth import depth_valid, flying_pixels
 
 
@@ -81,7 +81,9 @@ def widened(masks: Sequence[NDArray[np.bool_]], shape: tuple[int, int], radius_p
     union = np.zeros(shape, np.bool_)
     for mask in masks:
         union |= mask
-    if radius_px == 0 or not union.any():
-        return union
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius_px + 1, 2 * radius_px + 1))
-    return np.asarray(cv2.dilate(union.view(np.uint8), kernel)).view(np.bool_)
+    rows, columns = bounding_window(union, radius_px)
+    window = union[rows, columns]
+    if radius_px > 0 and window.size:
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius_px + 1, 2 * radius_px + 1))
+        window[:] = np.asarray(cv2.dilate(np.ascontiguousarray(window).view(np.uint8), kernel)).view(np.bool_)
+    return union

@@ -29,8 +29,8 @@ _BEYOND_M = 0.008  # tips reach this far beyond the contacts
 _DEEP_M = 0.018  # and at least this far beyond the front
 _RIM_M = 0.005  # what is this close to the extremes is where the fingers will touch
 _LEAST_LEVEL = 8  # points at the height of the fingers
-_PAIRS = 20
-_PAIR_POINTS = 140
+_PAIRS = 16
+_PAIR_POINTS = 110
 _MIN_WIDTH_M = 0.004
 
 
@@ -148,7 +148,7 @@ def antipodal(space: Space, gripper: Gripper, friction: float) -> Candidates:
     worst = np.minimum(inward, outward)
     worst[(width < _MIN_WIDTH_M) | (width > gripper.max_opening_m)] = -1.0
     worst[np.tril_indices(len(points))] = -1.0
-    best = np.argsort(-worst, axis=None, kind="stable")[:_PAIRS]
+    best = np.argpartition(-worst, _PAIRS, axis=None)[:_PAIRS] if worst.size > _PAIRS else np.arange(worst.size)
     limit = 1.0 / np.sqrt(1.0 + friction * friction)  # cosine of the friction cone's half angle
     i, j = np.unravel_index(best[worst.ravel()[best] >= limit], worst.shape)
     closing = np.repeat(direction[i, j], 3, axis=0)

@@ -118,9 +118,38 @@ def normals_of(points: Points) -> Points:
         return np.zeros_like(points)
     count = min(_NEIGHBOURS, len(points))
     _, near = cKDTree(points).query(points, k=count)
-    around = points[near] - points[near].mean(axis=1, keepdims=True)
-    scatter = np.einsum("nki,nkj->nij", around, around)
-    normals = np.linalg.eigh(scatter)[1][:, :, 0]
-    away = np.einsum("ij,ij->i", normals, points) > 0
-    normals[away] *= -1
+    around = points[near].astype(np.float64)
+    around -= around.mean(axis=1, keepdims=True)
+    normals = _least_axes(np.matmul(around.transpose(0, 2, 1), around))
+    normals[np.einsum("ij,ij->i", normals, points) > 0] *= -1
     return np.asarray(normals, np.float32)
+
+
+def _least_axes(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit eigenvectors (N, 3) of the least eigenvalues of symmetric matrices (N, 3, 3).
+
+    In closed form, several times as fast as one small LAPACK call after the other: the eigenvalue by
+    Smith 1961, "Eigenvalues of a symmetric 3 x 3 matrix"; all rows of scatter - value are normal to the vector.
+    """
+    identity = np.eye(3)
+    mean = np.trace(scatter, axis1=1, axis2=2) / 3.0
+    deviation = scatter - mean[:, None, None] * identity
+    scale = np.maximum(np.sqrt((deviation**2).sum(axis=(1, 2)) / 6.0), 1e-18)
+    a, b, c = (deviation[:, i] / scale[:, None] for i in range(3))
+    half = np.clip(0.5 * np.einsum("ij,ij->i", a, _cross(b, c)), -1.0, 1.0)
+    least = 2.0 * np.cos(np.arccos(half) / 3.0 + 2.0 * np.pi / 3.0)
+    rows = [row - least[:, None] * identity[i] for i, row in enumerate((a, b, c))]
+    normals = np.stack([_cross(rows[0], rows[1]), _cross(rows[1], rows[2]), _cross(rows[2], rows[0])])
+    squares = np.einsum("kij,kij->ki", normals, normals)
+    longest = squares.argmax(axis=0)
+    chosen = np.arange(len(scatter))
+    length = np.sqrt(np.maximum(squares[longest, chosen], 1e-30))
+    return np.asarray(normals[longest, chosen] / length[:, None])
+
+
+def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cross products (N, 3) row by row; numpy's own takes three times as long."""
+    out = np.empty_like(a)
+    for i, (j, k) in enumerate(((1, 2), (2, 0), (0, 1))):
+        out[:, i] = a[:, j] * b[:, k] - a[:, k] * b[:, j]
+    return out

@@ -50,6 +50,10 @@ class Association:
         self._known: list[_Known] = []
         self._next_id = 1
 
+    def reconfigure(self, settings: NavigationConfig) -> None:
+        """Use other settings from the next frame on."""
+        self._settings = settings
+
     def assign(self, extents: Sequence[Extent]) -> list[int]:
         """An id for each segment of this frame, in their order."""
         costs = self._costs(extents)

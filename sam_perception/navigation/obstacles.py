@@ -51,6 +51,12 @@ class ObstacleMap:
         self._planes: tuple[Plane, ...] = ()
         self._ids = Association(self._settings)
 
+    def reconfigure(self, navigation: NavigationConfig, geometry: GeometryConfig) -> None:
+        """Use other settings from the next frame on; planes and ids stay."""
+        self._settings, self._geometry = navigation, geometry
+        self._prior_up = up_axis(navigation)
+        self._ids.reconfigure(navigation)
+
     def reset(self) -> None:
         """Forget planes and ids, as for a new recording."""
         self._planes = ()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from worlds import CAMERA, Shape, Wall, World, look
 
-from sam_perception.config import NavigationConfig
+from sam_perception.config import GeometryConfig, NavigationConfig
 from sam_perception.frame import RgbdFrame
 from sam_perception.navigation import ObstacleMap
 from sam_perception.scene import ObstacleKind, ObstacleSegment
@@ -114,8 +114,7 @@ def test_a_known_pose_keeps_ids_when_the_camera_jumps() -> None:
             obstacles.update(world.frame(0)[0], fixed_from_camera=world.world_from_camera).obstacles,
             ObstacleKind.OBSTACLE,
         )
-        named.append({round(float(world.to_world(s.points.astype(float))[:, 0].mean())): s.id for s in things})
-        named[-1] = {np.sign(world.to_world(s.points.astype(float))[:, 0].mean()): s.id for s in things}
+        named.append({np.sign(world.to_world(s.points.astype(float))[:, 0].mean()): s.id for s in things})
     assert named[0] == named[1]
 
 
@@ -129,6 +128,17 @@ def test_an_unseen_obstacle_keeps_its_id_for_a_while() -> None:
     for _ in range(3):
         obstacles.update(gone)
     assert of_kind(obstacles.update(there).obstacles, ObstacleKind.OBSTACLE)[0].id > first
+
+
+def test_settings_change_and_ids_stay() -> None:
+    frame, _ = World((Shape("box", (0, 2.0, 0), (0.3, 0.3, 0.4)),), BASE).frame(0)
+    obstacles = ObstacleMap()
+    (before,) = of_kind(obstacles.update(frame).obstacles, ObstacleKind.OBSTACLE)
+    obstacles.reconfigure(NavigationConfig(min_obstacle_height_m=0.45), GeometryConfig())
+    (after,) = of_kind(obstacles.update(frame).obstacles, ObstacleKind.UNKNOWN)
+    assert after.id == before.id
+    obstacles.reset()
+    assert obstacles.update(frame).obstacles[0].id == 1
 
 
 def test_low_things_are_unknown_and_no_part_of_the_ground() -> None:
