@@ -37,9 +37,17 @@ COLOR_ENCODINGS = tuple(_COLOR)
 DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
 
 
-def depth_from_millimetres(depth_mm: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Metres from whole millimetres, rounded once; 0 stays 0 (no return)."""
-    # 1000 is exact in float32 and 0.001 is not.
+def depth_from_millimetres(depth_mm: NDArray[Any]) -> NDArray[np.float32]:
+    """Metres, float32, of a 16-bit depth image in millimetres (encoding 16UC1, REP-118); 0 stays 0.
+
+    Raises:
+        MalformedImage: not unsigned 16 bit.
+    """
+    if depth_mm.dtype.kind != "u" or depth_mm.dtype.itemsize != 2:
+        raise MalformedImage(
+            f"depth in millimetres is {depth_mm.dtype}: it must be uint16 (16UC1); 32FC1 is in metres already"
+        )
+    # A division rounds correctly, as 1000 is exact in float32; the product with 0.001 does not.
     metres: NDArray[np.float32] = np.divide(depth_mm, np.float32(1000), dtype=np.float32)
     return metres
 

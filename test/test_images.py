@@ -6,8 +6,6 @@ import array
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sam_perception.errors import InvalidIntrinsics, MalformedImage, UnsupportedEncoding
 from sam_perception.frame import DistortionModel
@@ -93,9 +91,21 @@ def test_float_depth_is_metres_and_keeps_no_return(big: int) -> None:
     np.testing.assert_array_equal(depth_from_image("32FC1", 1, 3, step, big, data), metres)
 
 
-@given(st.integers(0, 65535))
-def test_millimetres_are_rounded_once(millimetres: int) -> None:
-    assert depth_from_millimetres(np.uint16([millimetres]))[0] == np.float32(millimetres / 1000)
+def test_millimetres_become_the_nearest_float_in_metres() -> None:
+    every = np.arange(65536, dtype=np.uint16)
+    depth_m = depth_from_millimetres(every)
+    assert depth_m.dtype == np.float32
+    np.testing.assert_array_equal(depth_m, (every.astype(np.float64) / 1000.0).astype(np.float32))
+
+
+def test_millimetres_in_the_other_byte_order() -> None:
+    np.testing.assert_array_equal(depth_from_millimetres(np.array([1000], ">u2")), [1.0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8])
+def test_only_sixteen_bits_are_millimetres(dtype: type) -> None:
+    with pytest.raises(MalformedImage, match="must be uint16"):
+        depth_from_millimetres(np.ones((2, 2), dtype))
 
 
 @pytest.mark.parametrize("encoding", ["8UC3", "bayer_rggb8", "16UC1", "", "jpeg"])

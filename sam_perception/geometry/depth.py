@@ -1,4 +1,4 @@
-"""What a depth image says: units, validity, flying pixels, and what now stands in an object's place."""
+"""What a depth image says: validity, flying pixels, and what now stands in an object's place."""
 
 from __future__ import annotations
 
@@ -14,27 +14,11 @@ from sam_perception.scene import DepthEvidence
 Depth = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-_MILLIMETRES_PER_METRE = np.float32(1000.0)
 _STEEPEST = 2.0  # edge jumps per pixel; about 88 degrees at a focal length of 600 px
 _EVIDENCE_SHARE = 0.3  # of the place's pixels that need depth before anything is said of it
 
 # Neighbours as (rows down, columns right); the other four are the same pairs seen from the other end.
 _DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
-
-
-def depth_from_millimetres(depth_mm: NDArray[Any]) -> Depth:
-    """Metres, float32, of a 16-bit depth image in millimetres (encoding 16UC1, REP-118); 0 stays 0.
-
-    Raises:
-        MalformedImage: not unsigned 16 bit.
-    """
-    if depth_mm.dtype.kind != "u" or depth_mm.dtype.itemsize != 2:
-        raise MalformedImage(
-            f"depth in millimetres is {depth_mm.dtype}: it must be uint16 (16UC1); 32FC1 is in metres already"
-        )
-    # A division rounds correctly; the product with 0.001 does not.
-    depth_m: Depth = np.divide(depth_mm, _MILLIMETRES_PER_METRE, dtype=np.float32)
-    return depth_m
 
 
 def depth_valid(depth_m: Depth, settings: GeometryConfig) -> Mask:

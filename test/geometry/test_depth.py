@@ -8,26 +8,10 @@ from hypothesis import strategies as st
 
 from sam_perception.config import GeometryConfig
 from sam_perception.errors import MalformedImage
-from sam_perception.geometry import depth_evidence, depth_from_millimetres, depth_sigma_m, depth_valid, flying_pixels
+from sam_perception.geometry import depth_evidence, depth_sigma_m, depth_valid, flying_pixels
 from sam_perception.scene import DepthEvidence
 
 SETTINGS = GeometryConfig()
-
-
-class TestUnits:
-    def test_millimetres_become_the_nearest_float_in_metres(self) -> None:
-        every = np.arange(65536, dtype=np.uint16)
-        depth_m = depth_from_millimetres(every)
-        assert depth_m.dtype == np.float32
-        np.testing.assert_array_equal(depth_m, (every.astype(np.float64) / 1000.0).astype(np.float32))
-
-    def test_byte_order_is_the_arrays(self) -> None:
-        np.testing.assert_array_equal(depth_from_millimetres(np.array([1000], ">u2")), [1.0])
-
-    @pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8])
-    def test_other_types_are_refused(self, dtype: type) -> None:
-        with pytest.raises(MalformedImage, match="must be uint16"):
-            depth_from_millimetres(np.ones((2, 2), dtype))
 
 
 def test_validity() -> None:

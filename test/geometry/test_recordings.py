@@ -12,7 +12,8 @@ from scipy.spatial import cKDTree
 
 from sam_perception.config import GeometryConfig
 from sam_perception.frame import CameraIntrinsics, RgbdFrame
-from sam_perception.geometry import depth_from_millimetres, lift, project
+from sam_perception.geometry import lift, project
+from sam_perception.images import depth_from_millimetres
 
 AS_MEASURED = GeometryConfig(remove_flying_pixels=False, remove_outliers=False)
 DEFAULTS = GeometryConfig()
