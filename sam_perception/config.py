@@ -170,7 +170,7 @@ class PerceptionConfig(Validated):
     """
 
     model: str = setting(
-        "nano", "nano, sam2.1-hiera-tiny, -small, -base-plus, -large, edgetam, or a checkpoint directory"
+        "nano", "nano, sam2.1-hiera-tiny, -small, -base-plus, -large, or a checkpoint directory"
     )
     device: str = setting("auto", "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one")
     dtype: str = setting(
