@@ -13,7 +13,7 @@ from package_facts import MODULES, PACKAGE, ROOT, ROS_MODULES, imports_of
 LAYERS: list[tuple[set[str], bool]] = [
     ({"errors"}, False),
     ({"config", "frame", "prompts", "scene", "stamps", "_ros_environment"}, True),
-    ({"images", "overlay", "messages", "recorded"}, True),
+    ({"images", "overlay", "overlay_scene", "messages", "recorded"}, True),
     ({"geometry", "segmentation"}, False),
     ({"manipulation", "navigation"}, False),
     ({"perception"}, False),
