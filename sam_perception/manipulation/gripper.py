@@ -23,9 +23,10 @@ class Gripper:
     palm_depth_m: float  # along x
 
 
-# Franka hand: 80 mm stroke; palm 204 x 63 mm, its face 46 mm behind the finger tips, which are 20 mm wide
-# (franka_description's meshes). 2F-85: 85 mm stroke, pads of 22 x 37.5 mm (its manual and URDF); its
-# linkage, which swings out to the sides, is taken as part of the palm.
+# Nominal boxes, rounded up where in doubt; measure your own gripper and use `custom` where millimetres count.
+# Franka hand: 80 mm between open fingers, tips 45 mm before the palm's face (hand_tcp lies 103.4 mm from the
+# flange, the finger joints 58.4 mm). 2F-85: 85 mm between open pads of 22 x 37.5 mm; its linkage, which swings
+# out to the sides, is taken as part of the palm, whose size is an estimate.
 GRIPPERS = {
     "franka_hand": Gripper(0.080, 0.045, 0.015, 0.021, 0.204, 0.063, 0.066),
     "robotiq_2f85": Gripper(0.085, 0.045, 0.014, 0.022, 0.150, 0.075, 0.090),
