@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_perception.errors import SourceError
 from sam_perception.frame import CameraIntrinsics
 from sam_perception.geometry import project, ray_grid
 
@@ -25,6 +26,7 @@ _NEGLIGIBLE_PX = 0.3  # of distortion; alignment rounds to whole pixels
 _PROBE_MM = 1000
 _HALF_PX = 2  # half the side of the probe's plate
 _PROBE_S = 5.0
+_PROBE_FRAMES = 4
 _NOT_TURNED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -154,25 +156,38 @@ def _aligned_plate(sdk: Any, given: Any, at: NDArray[np.float64]) -> NDArray[np.
     x, y = (int(n) for n in at)
     depth[y - _HALF_PX : y + _HALF_PX + 1, x - _HALF_PX : x + _HALF_PX + 1] = _PROBE_MM
     pictures = (depth, np.zeros((given.height, given.width, 3), np.uint8))
-    aligned = _through_alignment(sdk, device, sensors, profiles, pictures)
+    device.create_matcher(sdk.matchers.default)
+    aligned = _through_alignment(sdk, sensors, profiles, pictures)
     rows, columns = np.nonzero(aligned)
     return np.array([columns.mean(), rows.mean()])
 
 
-def _through_alignment(sdk: Any, device: Any, sensors: Any, profiles: Any, pictures: Any) -> NDArray[np.uint16]:
-    pipeline = sdk.pipeline(sdk.context())
-    pipeline.set_device(device)
-    pipeline.start()
+def _through_alignment(sdk: Any, sensors: Any, profiles: Any, pictures: Any) -> NDArray[np.uint16]:
+    """Both pictures, as one frameset, through the SDK's alignment."""
+    syncer = sdk.syncer(2 * _PROBE_FRAMES)
+    for sensor, profile in zip(sensors, profiles, strict=True):
+        sensor.open(profile)
+        sensor.start(syncer)
     try:
-        for sensor, profile, picture in zip(sensors, profiles, pictures, strict=True):
-            frame = sdk.software_video_frame()
-            frame.pixels, frame.stride = picture, picture.strides[0]
-            frame.bpp, frame.profile = picture.strides[1], profile.as_video_stream_profile()
-            frame.timestamp, frame.frame_number, frame.depth_units = 1.0, 1, 0.001
-            frame.domain = sdk.timestamp_domain.system_time
-            sensor.on_video_frame(frame)
-        frames = pipeline.wait_for_frames(round(_PROBE_S * 1000))
-        aligned = sdk.align(sdk.stream.color).process(frames).get_depth_frame()
-        return np.array(np.asanyarray(aligned.get_data()))
+        # The first ones are handed out each alone: nobody knows yet that there is another stream.
+        for number in range(1, _PROBE_FRAMES + 1):
+            for sensor, profile, picture in zip(sensors, profiles, pictures, strict=True):
+                sensor.on_video_frame(_software_frame(sdk, profile, picture, number))
+        for _ in range(2 * _PROBE_FRAMES):
+            frames = syncer.wait_for_frames(round(_PROBE_S * 1000))
+            if len(frames) == len(sensors):
+                aligned = sdk.align(sdk.stream.color).process(frames).get_depth_frame()
+                return np.array(np.asanyarray(aligned.get_data()))
     finally:
-        pipeline.stop()
+        for sensor in sensors:
+            sensor.stop()
+            sensor.close()
+    raise SourceError("librealsense does not pair the frames of a software device: update pyrealsense2")
+
+
+def _software_frame(sdk: Any, profile: Any, picture: NDArray[Any], number: int) -> Any:
+    frame = sdk.software_video_frame()
+    frame.pixels, frame.stride, frame.bpp = picture, picture.strides[0], picture.strides[1]
+    frame.profile, frame.depth_units = profile.as_video_stream_profile(), 0.001
+    frame.timestamp, frame.frame_number, frame.domain = 33.0 * number, number, sdk.timestamp_domain.system_time
+    return frame

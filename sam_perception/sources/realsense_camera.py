@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from sam_perception.errors import FrameError, PerceptionError, SourceError
+from sam_perception.errors import PerceptionError, SourceError
 from sam_perception.frame import RgbdFrame
 from sam_perception.sources.realsense_config import RealSenseConfig
 from sam_perception.sources.realsense_frames import FrameMaker
@@ -161,10 +161,8 @@ class RealSenseCamera:
     def _frame_of(self, frames: Any) -> RgbdFrame | None:
         try:
             return self._maker.make(frames, self._now_ns())
-        except FrameError as error:
+        except PerceptionError as error:
             self._reject(error)
-        except RuntimeError as error:  # a filter of the SDK
-            self._reject(SourceError(f"librealsense could not process a frame ({error}): switch its filters off"))
         return None
 
     def _reject(self, error: PerceptionError) -> None:

@@ -156,7 +156,7 @@ class FrameMaker:
             arrival_ns: host's time at which it came; where the camera gives that itself, its value wins.
 
         Raises:
-            FrameError: colour or depth is missing, or they were not taken together.
+            FrameError: colour or depth is missing, they were not taken together, or the SDK cannot process them.
             StampError: not newer than the last frame.
             InvalidIntrinsics: an unknown lens model.
             UnsupportedEncoding: an unknown colour format.
@@ -170,12 +170,16 @@ class FrameMaker:
         arrived_ms = self.metadata.get("time_of_arrival")
         stamp_ns = self._clock.stamp_ns(color.get_timestamp(), domain, arrived_ms * 10**6 if arrived_ms else arrival_ns)
         self._order.check(stamp_ns)
-        for block in self._filters:
-            frames = block.process(frames).as_frameset()
         camera = intrinsics_of(color.get_profile())
+        try:
+            for block in self._filters:
+                frames = block.process(frames).as_frameset()
+            aligned = self._align(frames, camera)
+        except RuntimeError as error:  # whatever is wrong, the SDK says it so
+            raise FrameError(f"librealsense could not process a frame ({error}): switch its filters off") from error
         frame = RgbdFrame(
             rgb=_rgb(color),
-            depth_m=depth_in_metres(self._align(frames, camera), depth.get_units()),
+            depth_m=depth_in_metres(aligned, depth.get_units()),
             intrinsics=camera,
             stamp_ns=stamp_ns,
             frame_id=self._config.frame_id,

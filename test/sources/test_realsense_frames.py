@@ -296,3 +296,16 @@ class TestFilters:
         middle = np.s_[20:100, 20:140]
         assert after.depth_m[middle].std() < 0.6 * before.depth_m[middle].std()
         assert abs(after.depth_m[middle].mean() - 1.0) < 0.002
+
+
+def test_what_the_sdk_cannot_process_is_refused_with_its_reason(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def process(self, frames):
+            raise RuntimeError("Frame is not valid")
+
+    used = bench()
+    monkeypatch.setattr(used.maker, "_filters", (Broken(),))
+    with pytest.raises(FrameError, match="Frame is not valid"):
+        used.frame(1)
+    monkeypatch.setattr(used.maker, "_filters", ())
+    assert used.frame(2).depth_m.any()
