@@ -160,6 +160,11 @@ class NavigationConfig(Validated):
     match_distance_m: float = setting(0.3, "an obstacle may move this far between frames", low=0.001, high=100.0)
     forget_frames: int = setting(5, "frames for which an unseen obstacle keeps its id", low=0, high=10_000)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if max(abs(self.up_x), abs(self.up_y), abs(self.up_z)) < 1e-6:
+            raise ConfigError("up_x, up_y and up_z are all zero: give the direction of up, 0 -1 0 if level")
+
 
 @dataclass(frozen=True)
 class PerceptionConfig(Validated):
@@ -169,9 +174,7 @@ class PerceptionConfig(Validated):
         ConfigError: a value of the wrong type or outside its range.
     """
 
-    model: str = setting(
-        "nano", "nano, sam2.1-hiera-tiny, -small, -base-plus, -large, or a checkpoint directory"
-    )
+    model: str = setting("nano", "nano, sam2.1-hiera-tiny, -small, -base-plus, -large, or a checkpoint directory")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one")
     dtype: str = setting(
         "auto",

@@ -15,20 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.frame import CameraIntrinsics, DistortionModel, RgbdFrame
-from sam_perception.overlay import caption_of, color_of, draw_overlay
-from sam_perception.scene import OrientedBox, Scene, Track
+from sam_perception.overlay import draw_overlay
+from sam_perception.scene import Scene, Track
 
 Message = Any  # rclpy and rosbags make their classes at run time
 
 # sensor_msgs/PointField datatypes.
 _UINT32, _FLOAT32 = 6, 7
-# visualization_msgs/Marker types and actions.
-_CUBE, _SPHERE, _TEXT, _ADD, _DELETE_ALL = 1, 2, 9, 0, 3
-# An ellipsoid of this many standard deviations holds 97 % of a normal distribution in three dimensions.
-_COVARIANCE_SIGMAS = 3.0
-_TEXT_HEIGHT_M = 0.03
-
-_CLOUD_DTYPE = np.dtype([("xyz", "<f4", 3), ("rgb", "<u4"), ("object_id", "<u4")])
 
 
 class MessageTypes(Protocol):
@@ -141,10 +134,10 @@ def _position_fields(types: MessageTypes, track: Track) -> dict[str, Message]:
     nowhere = np.full(3, np.nan)
     return {
         "has_position": known,
-        "centroid": _point(types, centroid if known and centroid is not None else nowhere),
+        "centroid": point(types, centroid if known and centroid is not None else nowhere),
         "covariance": np.array(covariance, np.float64).reshape(9) if known else np.full(9, np.nan),
-        "box_pose": _pose(types, box.center_m, box.camera_from_box) if known and box else _pose(types, nowhere),
-        "box_size": _vector(types, box.size_m if known and box else np.zeros(3)),
+        "box_pose": pose(types, box.center_m, box.camera_from_box) if known and box else pose(types, nowhere),
+        "box_size": vector(types, box.size_m if known and box else np.zeros(3)),
     }
 
 
@@ -159,109 +152,70 @@ def overlay_image(types: MessageTypes, rgb: NDArray[np.uint8], scene: Scene) -> 
 
 
 def object_cloud(types: MessageTypes, scene: Scene) -> Message:
-    """`PointCloud2` of all objects' points: x y z in metres, rgb packed as PCL does, object_id as uint32."""
-    cloud = np.concatenate([np.zeros(0, _CLOUD_DTYPE), *(_cloud_of(track) for track in scene.objects)])
+    """`PointCloud2` of all objects' points, each with its object_id."""
+    parts = [(track.points, track.colors, track.id) for track in scene.objects]
+    return point_cloud(types, header(types, scene.stamp_ns, scene.frame_id), parts, "object_id")
+
+
+def point_cloud(
+    types: MessageTypes,
+    message_header: Message,
+    parts: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8], int]],
+    id_name: str = "",
+) -> Message:
+    """`PointCloud2` of points (P, 3) in metres, their RGB (P, 3) and an id for each of the parts.
+
+    Fields x y z, rgb packed as PCL does, and where `id_name` is given a uint32 of that name.
+    """
+    layout = [("xyz", "<f4", 3), ("rgb", "<u4")]
+    named = [("x", 0, _FLOAT32), ("y", 4, _FLOAT32), ("z", 8, _FLOAT32), ("rgb", 12, _FLOAT32)]
+    if id_name:
+        layout.append((id_name, "<u4"))
+        named.append((id_name, 16, _UINT32))
+    cloud = np.zeros(sum(len(points) for points, _, _ in parts), np.dtype(layout))
+    start = 0
+    for points, colors, part_id in parts:
+        part = cloud[start : start + len(points)]
+        red, green, blue = colors.astype(np.uint32).T
+        part["xyz"], part["rgb"] = points, red << 16 | green << 8 | blue
+        if id_name:
+            part[id_name] = part_id
+        start += len(points)
     return types(
         "sensor_msgs/PointCloud2",
-        header=header(types, scene.stamp_ns, scene.frame_id),
+        header=message_header,
         height=1,
         width=len(cloud),
         fields=[
             types("sensor_msgs/PointField", name=name, offset=offset, datatype=datatype, count=1)
-            for name, offset, datatype in (
-                ("x", 0, _FLOAT32),
-                ("y", 4, _FLOAT32),
-                ("z", 8, _FLOAT32),
-                ("rgb", 12, _FLOAT32),
-                ("object_id", 16, _UINT32),
-            )
+            for name, offset, datatype in named
         ],
         is_bigendian=False,
-        point_step=_CLOUD_DTYPE.itemsize,
-        row_step=_CLOUD_DTYPE.itemsize * len(cloud),
+        point_step=cloud.itemsize,
+        row_step=cloud.nbytes,
         data=cloud.view(np.uint8),
         is_dense=True,
     )
 
 
-def _cloud_of(track: Track) -> NDArray[Any]:
-    cloud = np.zeros(len(track.points), _CLOUD_DTYPE)
-    colors = track.colors.astype(np.uint32)
-    cloud["xyz"] = track.points
-    cloud["rgb"] = colors[:, 0] << 16 | colors[:, 1] << 8 | colors[:, 2]
-    cloud["object_id"] = track.id
-    return cloud
-
-
-def markers(types: MessageTypes, scene: Scene) -> Message:
-    """`MarkerArray` for RViz: box, centroid, its uncertainty (3 sigma) and caption of each object with a position.
-
-    Starts by deleting what earlier frames drew, so that nothing stays of an object that is gone,
-    whichever messages were lost in between.
-    """
-    scene_header = header(types, scene.stamp_ns, scene.frame_id)
-    drawn = [types("visualization_msgs/Marker", header=scene_header, action=_DELETE_ALL)]
-    for track in scene.objects:
-        if track.box is not None and track.centroid is not None and track.covariance is not None:
-            drawn += _markers_of(types, scene_header, track, track.box, track.centroid, track.covariance)
-    return types("visualization_msgs/MarkerArray", markers=drawn)
-
-
-def _markers_of(
-    types: MessageTypes,
-    scene_header: Message,
-    track: Track,
-    box: OrientedBox,
-    centroid: NDArray[np.float64],
-    covariance: NDArray[np.float64],
-) -> list[Message]:
-    def marker(ns: str, kind: int, pose: Message, scale: NDArray[Any], alpha: float, text: str = "") -> Message:
-        return types(
-            "visualization_msgs/Marker",
-            header=scene_header,
-            ns=ns,
-            id=track.id,
-            type=kind,
-            action=_ADD,
-            pose=pose,
-            scale=_vector(types, scale),
-            color=_color(types, track.id, alpha),
-            text=text,
-        )
-
-    variances, axes = np.linalg.eigh(covariance)
-    axes[:, 2] *= np.sign(np.linalg.det(axes))  # eigenvectors may form a left-handed frame
-    spread = 2 * _COVARIANCE_SIGMAS * np.sqrt(np.clip(variances, 0, None))
-    # The optical frame's y points down, so the caption goes above the box towards -y.
-    above = box.center_m - [0.0, np.abs(box.camera_from_box[1]) @ box.size_m / 2 + _TEXT_HEIGHT_M, 0.0]
-    return [
-        marker("box", _CUBE, _pose(types, box.center_m, box.camera_from_box), np.maximum(box.size_m, 1e-3), 0.35),
-        marker("centroid", _SPHERE, _pose(types, centroid), np.full(3, 0.01), 1.0),
-        marker("covariance", _SPHERE, _pose(types, centroid, axes), np.maximum(spread, 1e-4), 0.5),
-        marker("caption", _TEXT, _pose(types, above), np.array([0, 0, _TEXT_HEIGHT_M]), 1.0, caption_of(track)),
-    ]
-
-
-def _point(types: MessageTypes, xyz: NDArray[Any]) -> Message:
+def point(types: MessageTypes, xyz: NDArray[Any]) -> Message:
+    """`geometry_msgs/Point` of (3,) metres."""
     return types("geometry_msgs/Point", x=float(xyz[0]), y=float(xyz[1]), z=float(xyz[2]))
 
 
-def _vector(types: MessageTypes, xyz: NDArray[Any]) -> Message:
+def vector(types: MessageTypes, xyz: NDArray[Any]) -> Message:
+    """`geometry_msgs/Vector3` of (3,) numbers."""
     return types("geometry_msgs/Vector3", x=float(xyz[0]), y=float(xyz[1]), z=float(xyz[2]))
 
 
-def _pose(types: MessageTypes, position: NDArray[Any], rotation: NDArray[Any] | None = None) -> Message:
+def pose(types: MessageTypes, position: NDArray[Any], rotation: NDArray[Any] | None = None) -> Message:
+    """`geometry_msgs/Pose` of a position (3,) and a rotation (3, 3), none where it is left out."""
     x, y, z, w = quaternion_from_matrix(np.eye(3) if rotation is None else rotation)
     return types(
         "geometry_msgs/Pose",
-        position=_point(types, position),
+        position=point(types, position),
         orientation=types("geometry_msgs/Quaternion", x=x, y=y, z=z, w=w),
     )
-
-
-def _color(types: MessageTypes, object_id: int, alpha: float) -> Message:
-    red, green, blue = (channel / 255 for channel in color_of(object_id))
-    return types("std_msgs/ColorRGBA", r=red, g=green, b=blue, a=alpha)
 
 
 def quaternion_from_matrix(rotation: NDArray[Any]) -> tuple[float, float, float, float]:

@@ -18,12 +18,12 @@ from sam_perception.scene import GraspTarget, ObstacleKind, ObstacleSegment, Ori
 Color = tuple[int, int, int]  # RGB
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_GROUND: Color = (70, 200, 110)
+GROUND_RGB: Color = (70, 200, 110)
 _WALL: Color = (150, 150, 160)
 _TABLE: Color = (200, 160, 90)
 _UNKNOWN: Color = (255, 60, 200)
-_GRASP: Color = (30, 240, 60)
-_LOWER_BOUND: Color = (255, 190, 20)
+GRASP_RGB: Color = (30, 240, 60)
+LOWER_BOUND_RGB: Color = (255, 190, 20)
 _DOT_PX = 2
 _EDGES = ((0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7))
 
@@ -66,7 +66,7 @@ def _outline_plane(picture: NDArray[np.uint8], plane: Plane, camera: CameraIntri
     corners = project(camera, plane.outline_m)
     corners = corners[np.isfinite(corners).all(axis=1)]
     if len(corners) >= 3:
-        cv2.polylines(picture, [np.rint(corners).astype(np.int32)], True, _GROUND, 1, cv2.LINE_AA)
+        cv2.polylines(picture, [np.rint(corners).astype(np.int32)], True, GROUND_RGB, 1, cv2.LINE_AA)
 
 
 def _draw_obstacle(
@@ -100,7 +100,7 @@ def _corners(box: OrientedBox) -> NDArray[np.float64]:
 def _draw_gripper(
     picture: NDArray[np.uint8], target: GraspTarget, gripper: Gripper, camera: CameraIntrinsics, scale: float
 ) -> None:
-    color = _LOWER_BOUND if target.width_is_lower_bound else _GRASP
+    color = LOWER_BOUND_RGB if target.width_is_lower_bound else GRASP_RGB
     pose = target.camera_from_gripper
     for part in gripper_boxes(gripper, target.width_m)[:2]:
         _draw_edges(picture, _box_corners(part) @ pose[:3, :3].T + pose[:3, 3], camera, color, round(2 * scale))

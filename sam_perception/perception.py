@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from enum import Flag, auto
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_perception.config import GeometryConfig, PerceptionConfig
+from sam_perception.config import PerceptionConfig
 from sam_perception.errors import ConfigError, MalformedImage
 from sam_perception.frame import RgbdFrame
+from sam_perception.geometry import Sightings, lift_scene
+from sam_perception.manipulation import scene_grasps
+from sam_perception.navigation import ObstacleMap, Surroundings
 from sam_perception.prompts import Prompt
 from sam_perception.scene import DepthEvidence, Scene, Track
 from sam_perception.stamps import StampOrder
@@ -28,6 +32,16 @@ MIN_IMAGE_PX = 16  # a smaller picture shows nothing that could be told apart
 
 # What the model and the memory are made for; all other settings may change between frames.
 FIXED_SETTINGS = ("model", "device", "dtype", "max_objects", "tracker")
+
+
+class Wanted(Flag):
+    """Parts of a scene that cost time beyond the masks."""
+
+    MASKS = 0  # with ids, scores and states: always there
+    POSITIONS = auto()  # points, centroids, boxes
+    OBSTACLES = auto()  # ground, planes, obstacles, the scene without its targets
+    GRASPS = auto()  # for which the two above are computed too
+    ALL = POSITIONS | OBSTACLES | GRASPS
 
 
 class Tracker(Protocol):
@@ -59,16 +73,6 @@ class Tracker(Protocol):
         """Forget recent frames and keep the objects."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Sighting:
-    """Where an object was last seen; the mask is cropped to `window` of an image of `shape`."""
-
-    shape: tuple[int, int]
-    window: tuple[slice, slice]
-    mask: NDArray[np.bool_]
-    depth_m: float  # median, NaN without valid depth
-
-
 class Perception:
     """Tracks objects through a stream of frames and lifts them into three dimensions.
 
@@ -83,7 +87,8 @@ class Perception:
         self._config = config or PerceptionConfig()
         self._tracker = tracker or _load_tracker(self._config)
         self._order = StampOrder()
-        self._sightings: dict[int, _Sighting] = {}
+        self._sightings = Sightings()
+        self._obstacles = ObstacleMap(self._config.navigation, self._config.geometry)
 
     @property
     def config(self) -> PerceptionConfig:
@@ -115,12 +120,13 @@ class Perception:
             UnknownObject: there is none of this id.
         """
         self._tracker.remove(object_id)
-        self._sightings.pop(object_id, None)
+        self._sightings.forget(object_id)
 
     def reset(self) -> None:
         """Forget all objects and prompts; the next frame may have any stamp."""
         self._tracker.reset()
         self._sightings.clear()
+        self._obstacles.reset()
         self._order.reset()
 
     def reconfigure(self, config: PerceptionConfig) -> None:
@@ -133,8 +139,9 @@ class Perception:
         if fixed:
             raise ConfigError(f"{', '.join(fixed)} cannot change while objects are tracked: make a new Perception")
         self._config = config
+        self._obstacles.reconfigure(config.navigation, config.geometry)
 
-    def step(self, frame: RgbdFrame, *, lift: bool = True) -> Scene:
+    def step(self, frame: RgbdFrame, *, wanted: Wanted = Wanted.ALL) -> Scene:
         """Everything known about the next frame.
 
         Objects that are out of sight are in the scene too, with a state that says so. A stream that
@@ -142,7 +149,7 @@ class Perception:
 
         Args:
             frame: newer than the ones before.
-            lift: whether points, centroids and boxes are wanted; see also `lift_scene`.
+            wanted: what has a use; `navigation.enabled` and `grasps.enabled` of the settings have the last word.
 
         Raises:
             StampError: the stamp is repeated or a little older than the newest one; nothing has changed.
@@ -150,16 +157,23 @@ class Perception:
         """
         _check_size(frame)
         notes = self._follow_stamp(frame.stamp_ns)
+        needed, geometry = _needed(wanted, self._config), self._config.geometry
         timings_ms: dict[str, float] = {}
         with _timed(timings_ms, "evidence"):
-            evidence = self._evidence(frame)
+            evidence = self._sightings.evidence(frame, geometry)
         with _timed(timings_ms, "segmentation"):
             tracks = self._tracker.step(frame.rgb, frame.stamp_ns, evidence)
         scene = _scene_of(frame, tracks, notes)
         with _timed(timings_ms, "geometry"):
-            self._remember_places(frame, scene)
-            if lift:
-                scene = lift_scene(frame, scene, self._config.geometry)
+            self._sightings.remember(frame, scene.objects, geometry)
+            if Wanted.POSITIONS in needed:
+                scene = lift_scene(frame, scene, geometry)
+        if Wanted.OBSTACLES in needed:
+            with _timed(timings_ms, "navigation"):
+                scene, around = self._look_around(frame, scene)
+        if Wanted.GRASPS in needed:
+            with _timed(timings_ms, "grasps"):
+                scene = self._find_grasps(frame, scene, around)
         return replace(scene, timings_ms=MappingProxyType(timings_ms))
 
     def _follow_stamp(self, stamp_ns: int) -> tuple[str, ...]:
@@ -175,33 +189,34 @@ class Perception:
             f"the {len(self.object_ids)} objects are kept and go on from the frames where they were pointed at",
         )
 
-    def _evidence(self, frame: RgbdFrame) -> dict[int, DepthEvidence]:
-        from sam_perception.geometry import depth_evidence
+    def _look_around(self, frame: RgbdFrame, scene: Scene) -> tuple[Scene, Surroundings]:
+        """The scene with what is around its targets, unless the settings keep that for the grasps alone."""
+        around = self._obstacles.update(frame, [track.mask for track in scene.objects if track.state.visible])
+        if self._config.navigation.enabled:
+            scene = replace(
+                scene,
+                ground=around.ground,
+                planes=around.planes,
+                obstacles=around.obstacles,
+                scene_points=around.scene_points,
+                scene_colors=around.scene_colors,
+            )
+        return scene, around
 
-        shape = (frame.height, frame.width)
-        return {
-            object_id: depth_evidence(frame.depth_m[place.window], place.mask, place.depth_m, self._config.geometry)
-            for object_id, place in self._sightings.items()
-            if place.shape == shape
-        }
-
-    def _remember_places(self, frame: RgbdFrame, scene: Scene) -> None:
-        known = {track.id for track in scene.objects}
-        self._sightings = {i: place for i, place in self._sightings.items() if i in known}
-        for track in scene.objects:
-            if track.state.visible:
-                self._sightings[track.id] = _sighting(frame, track, self._config.geometry)
+    def _find_grasps(self, frame: RgbdFrame, scene: Scene, around: Surroundings) -> Scene:
+        targets, reasons = scene_grasps(scene.objects, around.grid, frame.intrinsics, around.planes, self._config)
+        return replace(scene, grasp_targets=targets, grasp_reasons=reasons)
 
 
-def lift_scene(frame: RgbdFrame, scene: Scene, settings: GeometryConfig) -> Scene:
-    """The scene with points, centroid and box of every visible object; `frame` is the scene's own."""
-    from sam_perception.geometry import lift
-
-    objects = tuple(
-        replace(track, lifted=lift(frame, track.mask, settings)) if track.state.visible else track
-        for track in scene.objects
-    )
-    return replace(scene, objects=objects)
+def _needed(wanted: Wanted, config: PerceptionConfig) -> Wanted:
+    """What has to be computed for what is wanted, as far as the settings allow it."""
+    if not config.navigation.enabled:
+        wanted &= ~Wanted.OBSTACLES
+    if not config.grasps.enabled:
+        wanted &= ~Wanted.GRASPS
+    if Wanted.GRASPS in wanted:
+        wanted |= Wanted.POSITIONS | Wanted.OBSTACLES  # a gripper must not touch what is around the object
+    return wanted
 
 
 def _check_size(frame: RgbdFrame) -> None:
@@ -235,18 +250,6 @@ def _scene_of(frame: RgbdFrame, tracks: Tracks, notes: tuple[str, ...]) -> Scene
         rejected=rejected,
         notes=(*notes, *tracks.notes),
     )
-
-
-def _sighting(frame: RgbdFrame, track: Track, settings: GeometryConfig) -> _Sighting:
-    from sam_perception.geometry import depth_valid
-
-    x, y, width, height = track.roi
-    window = (slice(y, y + height), slice(x, x + width))
-    mask = track.mask[window].copy()  # a view would keep the whole frame's masks alive
-    depths = frame.depth_m[window][mask]
-    depths = depths[depth_valid(depths, settings)]
-    middle = float(np.median(depths)) if depths.size else float("nan")
-    return _Sighting((frame.height, frame.width), window, mask, middle)
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from package_facts import MODULES, PACKAGE, ROOT, ROS_MODULES, imports_of
 LAYERS: list[tuple[set[str], bool]] = [
     ({"errors"}, False),
     ({"config", "frame", "prompts", "scene", "stamps", "_ros_environment"}, True),
-    ({"images", "overlay", "messages", "recorded"}, True),
+    ({"images", "overlay", "messages", "messages_scene", "recorded"}, True),
     ({"geometry", "segmentation"}, False),
     ({"manipulation", "navigation"}, False),
-    ({"overlay_scene"}, False),
+    ({"overlay_scene", "markers"}, True),
     ({"perception"}, False),
     ({"sources", "sinks", "training"}, True),
     ({"ros"}, False),

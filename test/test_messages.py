@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from sam_perception import messages
 from sam_perception.frame import CameraIntrinsics, DistortionModel, RgbdFrame
 from sam_perception.images import depth_from_image, intrinsics_from_camera_info, rgb_from_image
+from sam_perception.markers import markers
 from sam_perception.messages import MessageTypes, quaternion_from_matrix
 from sam_perception.scene import Lifted, ObjectState, OrientedBox, Scene, Track
 from sam_perception.sinks.bag_types import BagTypes, full_name, typestore
@@ -145,11 +146,11 @@ def test_an_empty_scene_is_still_a_message(types: MessageTypes) -> None:
     assert messages.tracked_object_array(types, empty).objects == []
     assert messages.object_cloud(types, empty).width == 0
     assert not any(messages.id_mask_image(types, empty).data)
-    assert len(messages.markers(types, empty).markers) == 1  # deletes what was drawn before
+    assert len(markers(types, empty).markers) == 1  # deletes what was drawn before
 
 
 def test_markers_delete_then_draw_only_objects_with_a_position(types: MessageTypes) -> None:
-    drawn = messages.markers(types, make_scene()).markers
+    drawn = markers(types, make_scene()).markers
     assert drawn[0].action == 3
     assert [(m.ns, m.id) for m in drawn[1:]] == [("box", 1), ("centroid", 1), ("covariance", 1), ("caption", 1)]
     box, _, covariance, caption = drawn[1:]
@@ -168,7 +169,7 @@ def test_markers_delete_then_draw_only_objects_with_a_position(types: MessageTyp
         ("sam_perception/TrackedObjectArray", messages.tracked_object_array),
         ("sensor_msgs/Image", messages.id_mask_image),
         ("sensor_msgs/PointCloud2", messages.object_cloud),
-        ("visualization_msgs/MarkerArray", messages.markers),
+        ("visualization_msgs/MarkerArray", markers),
     ],
 )
 def test_both_backends_put_the_same_bytes_on_the_wire(name: str, build: Any) -> None:

@@ -24,7 +24,8 @@ from fake_tracker import (
 from sam_perception.config import GeometryConfig, PerceptionConfig, TrackerConfig
 from sam_perception.errors import ConfigError, MalformedImage, NoFreeSlot, StampError, UnknownObject
 from sam_perception.frame import CameraIntrinsics, RgbdFrame
-from sam_perception.perception import Perception, lift_scene
+from sam_perception.geometry import lift_scene
+from sam_perception.perception import Perception, Wanted
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt
 from sam_perception.scene import DepthEvidence, ObjectState
 
@@ -55,13 +56,13 @@ def test_a_scene_holds_the_object_where_the_pinhole_formula_puts_it() -> None:
     assert mug.box is not None
     # The visible face spans pixel centres: 15 steps across and 19 down, at half a metre.
     np.testing.assert_allclose(sorted(mug.box.size_m)[1:], [15 / 60 * 0.5, 19 / 60 * 0.5], atol=2e-3)
-    assert set(scene.timings_ms) == {"evidence", "segmentation", "geometry"}
+    assert set(scene.timings_ms) == {"evidence", "segmentation", "geometry", "navigation", "grasps"}
 
 
 def test_without_lifting_the_masks_are_there_and_points_come_later() -> None:
     perception, _ = perception_with_red()
     frame = make_frame()
-    scene = perception.step(frame, lift=False)
+    scene = perception.step(frame, wanted=Wanted.MASKS)
     assert scene.object(1).mask.any()
     assert scene.object(1).centroid is None
     lifted = lift_scene(frame, scene, PLAIN.geometry)

@@ -14,13 +14,15 @@ from sam_perception.geometry.depth import (
     flying_pixels,
 )
 from sam_perception.geometry.grid import PixelGrid, pixel_grid, widened
-from sam_perception.geometry.lift import lift
+from sam_perception.geometry.lift import lift, lift_scene
 from sam_perception.geometry.planes import describe_planes, find_planes, fit_plane, plane_tolerance_m, up_axis
+from sam_perception.geometry.sightings import Sightings
 from sam_perception.geometry.surfaces import connected_surfaces, own_surface
 from sam_perception.geometry.uncertainty import centroid_covariance
 
 __all__ = [
     "PixelGrid",
+    "Sightings",
     "centroid_covariance",
     "connected_surfaces",
     "deproject",
@@ -33,6 +35,7 @@ __all__ = [
     "fit_plane",
     "flying_pixels",
     "lift",
+    "lift_scene",
     "oriented_box",
     "own_surface",
     "pixel_grid",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ from sam_perception.geometry.camera import bounding_window, check_size, deprojec
 from sam_perception.geometry.depth import depth_valid, flying_pixels
 from sam_perception.geometry.surfaces import own_surface
 from sam_perception.geometry.uncertainty import centroid_covariance
-from sam_perception.scene import Lifted
+from sam_perception.scene import Lifted, Scene
 
 _MARGIN_PX = 2  # flying pixels are judged by two pixels on each side
 
@@ -52,6 +54,15 @@ def lift(frame: RgbdFrame, mask: NDArray[np.bool_], settings: GeometryConfig) ->
         box=oriented_box(points),
         valid_depth_share=share,
     )
+
+
+def lift_scene(frame: RgbdFrame, scene: Scene, settings: GeometryConfig) -> Scene:
+    """The scene with points, centroid and box of every visible object; `frame` is the scene's own."""
+    objects = tuple(
+        replace(track, lifted=lift(frame, track.mask, settings)) if track.state.visible else track
+        for track in scene.objects
+    )
+    return replace(scene, objects=objects)
 
 
 def _usable(depth_m: NDArray[np.float32], inside: NDArray[np.bool_], settings: GeometryConfig) -> NDArray[np.bool_]:

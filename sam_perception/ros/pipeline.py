@@ -14,7 +14,8 @@ import numpy as np
 from sam_perception.config import PerceptionConfig
 from sam_perception.errors import PerceptionError, PromptError, SinkError
 from sam_perception.frame import RgbdFrame
-from sam_perception.perception import Perception, lift_scene
+from sam_perception.geometry import lift_scene
+from sam_perception.perception import Perception, Wanted
 from sam_perception.ros.convert import frame_from_msgs
 from sam_perception.ros.desk import ObjectDesk
 from sam_perception.ros.health import SUPERSEDED, Health
@@ -150,18 +151,18 @@ class Pipeline:
         for error in self.desk.hand_over(self._perception):
             self.refuse(error)
         wanted = self._outputs.wanted()
-        lifted = self._outputs.needs_lifting(wanted)
+        parts = self._outputs.parts(wanted)
         try:
-            scene = self._perception.step(frame, lift=lifted)
+            scene = self._perception.step(frame, wanted=parts)
         finally:
             self.desk.settle(self._perception)
         if not self._active:
             return
         with self._lock:
-            self._newest = Processed(frame, scene, lifted)
+            self._newest = Processed(frame, scene, lifted=Wanted.POSITIONS in parts)
         self._tell(scene)
         stepped_s = time.monotonic()
-        self._outputs.publish(wanted, frame, scene)
+        self._outputs.publish(wanted, frame, scene, self._perception.config.grasps)
         end_s = time.monotonic()
         self._keep(frame, scene)
         latencies_ms = {

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from sam_perception import messages
+from sam_perception import messages, messages_scene
+from sam_perception.config import GraspConfig
 from sam_perception.frame import RgbdFrame
+from sam_perception.markers import markers
 from sam_perception.messages import Message
+from sam_perception.perception import Wanted
 from sam_perception.ros.inputs import make_qos
 from sam_perception.ros.message_types import RosTypes, message_class
 from sam_perception.ros.settings import OutputConfig
@@ -18,23 +24,41 @@ from sam_perception.scene import Scene
 
 _TYPES = RosTypes()
 
-Make = Callable[[RgbdFrame, Scene], Message]
+Make = Callable[[RgbdFrame, Scene, GraspConfig], Message]
 
-# By topic: type, how it is made, and whether it needs the objects in three dimensions.
-OUTPUTS: dict[str, tuple[str, Make, bool]] = {
-    "~/objects": (
-        "sam_perception/TrackedObjectArray",
-        lambda _, scene: messages.tracked_object_array(_TYPES, scene),
-        True,
-    ),
-    "~/mask": ("sensor_msgs/Image", lambda _, scene: messages.id_mask_image(_TYPES, scene), False),
-    "~/overlay": (
+
+@dataclass(frozen=True)
+class Output:
+    """One topic's type, how its message is made, and what of the scene it shows beyond masks."""
+
+    kind: str
+    make: Make
+    parts: Wanted
+
+
+def _of_scene(kind: str, make: Callable[[RosTypes, Scene], Message], parts: Wanted) -> Output:
+    return Output(kind, lambda _, scene, __: make(_TYPES, scene), parts)
+
+
+OUTPUTS = {
+    "~/objects": _of_scene("sam_perception/TrackedObjectArray", messages.tracked_object_array, Wanted.POSITIONS),
+    "~/mask": _of_scene("sensor_msgs/Image", messages.id_mask_image, Wanted.MASKS),
+    "~/overlay": Output(
         "sensor_msgs/Image",
-        lambda frame, scene: messages.overlay_image(_TYPES, frame.rgb, scene),
-        False,
+        lambda frame, scene, _: messages.overlay_image(_TYPES, frame.rgb, scene),
+        Wanted.MASKS,
     ),
-    "~/object_points": ("sensor_msgs/PointCloud2", lambda _, scene: messages.object_cloud(_TYPES, scene), True),
-    "~/markers": ("visualization_msgs/MarkerArray", lambda _, scene: messages.markers(_TYPES, scene), True),
+    "~/object_points": _of_scene("sensor_msgs/PointCloud2", messages.object_cloud, Wanted.POSITIONS),
+    "~/scene_points": _of_scene("sensor_msgs/PointCloud2", messages_scene.scene_cloud, Wanted.OBSTACLES),
+    "~/grasp_targets": _of_scene("sam_perception/GraspTargetArray", messages_scene.grasp_target_array, Wanted.GRASPS),
+    "~/grasp_poses": _of_scene("geometry_msgs/PoseArray", messages_scene.grasp_poses, Wanted.GRASPS),
+    "~/obstacles": _of_scene("sam_perception/ObstacleSegmentArray", messages_scene.obstacle_array, Wanted.OBSTACLES),
+    "~/obstacle_points": _of_scene("sensor_msgs/PointCloud2", messages_scene.obstacle_cloud, Wanted.OBSTACLES),
+    "~/markers": Output(
+        "visualization_msgs/MarkerArray",
+        lambda _, scene, grasps: markers(_TYPES, scene, grasps),
+        Wanted.ALL,
+    ),
 }
 
 
@@ -50,12 +74,12 @@ class Outputs:
         self._node = node
         self._publishers: dict[str, Any] = {
             topic: node.create_lifecycle_publisher(
-                message_class(kind),
+                message_class(output.kind),
                 topic,
                 make_qos(config.reliability, config.queue_depth),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-            for topic, (kind, _, _) in OUTPUTS.items()
+            for topic, output in OUTPUTS.items()
         }
 
     def wanted(self) -> frozenset[str]:
@@ -63,15 +87,15 @@ class Outputs:
         return frozenset(topic for topic, pub in self._publishers.items() if pub.get_subscription_count() > 0)
 
     @staticmethod
-    def needs_lifting(wanted: frozenset[str]) -> bool:
-        """Whether one of the topics shows objects in three dimensions."""
-        return any(OUTPUTS[topic][2] for topic in wanted)
+    def parts(wanted: frozenset[str]) -> Wanted:
+        """What of the scene these topics show."""
+        return reduce(or_, (OUTPUTS[topic].parts for topic in wanted), Wanted.MASKS)
 
-    def publish(self, wanted: frozenset[str], frame: RgbdFrame, scene: Scene) -> None:
-        """Publish the wanted topics, all under the colour image's header."""
-        for topic in OUTPUTS:
+    def publish(self, wanted: frozenset[str], frame: RgbdFrame, scene: Scene, grasps: GraspConfig) -> None:
+        """Publish the wanted topics, all under the colour image's header; `grasps` says whose gripper is drawn."""
+        for topic, output in OUTPUTS.items():
             if topic in wanted:
-                self._publishers[topic].publish(OUTPUTS[topic][1](frame, scene))
+                self._publishers[topic].publish(output.make(frame, scene, grasps))
 
     def close(self) -> None:
         """Publish no longer."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sam_perception.errors import PerceptionError, SourceError
 from sam_perception.frame import CameraIntrinsics, RgbdFrame
-from sam_perception.perception import Perception
+from sam_perception.perception import Perception, Wanted
 from sam_perception.prompts import MaskPrompt
 from sam_perception.scene import Scene
 
@@ -105,7 +105,7 @@ class ObjectStore:
                     perception.prompt(prompt)
                 except PerceptionError as error:
                     errors.append(error)
-            perception.step(frame, lift=False)
+            perception.step(frame, wanted=Wanted.MASKS)
         return perception.object_ids, errors
 
     def _write(self) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-from sam_perception import messages
+from sam_perception import messages, messages_scene
+from sam_perception.config import GraspConfig
 from sam_perception.errors import SinkError
 from sam_perception.frame import RgbdFrame
+from sam_perception.markers import markers
 from sam_perception.messages import Message
 from sam_perception.scene import Scene
 from sam_perception.sinks.bag_types import BagTypes
@@ -25,6 +27,11 @@ OUTPUTS = {
     f"{NODE}/mask": "sensor_msgs/Image",
     f"{NODE}/overlay": "sensor_msgs/Image",
     f"{NODE}/object_points": "sensor_msgs/PointCloud2",
+    f"{NODE}/scene_points": "sensor_msgs/PointCloud2",
+    f"{NODE}/grasp_targets": "sam_perception/GraspTargetArray",
+    f"{NODE}/grasp_poses": "geometry_msgs/PoseArray",
+    f"{NODE}/obstacles": "sam_perception/ObstacleSegmentArray",
+    f"{NODE}/obstacle_points": "sensor_msgs/PointCloud2",
     f"{NODE}/markers": "visualization_msgs/MarkerArray",
 }
 
@@ -39,15 +46,24 @@ class BagSink:
         storage: "mcap" (compressed by zstd, as `ros2 bag` reads it) or "sqlite3".
         inputs: also write each frame's colour, depth and camera_info, on RealSense's topics.
         outputs: write the node's outputs.
+        grasps: says whose gripper the markers show.
 
     Raises:
         SinkError: the folder exists or cannot be written; a disk that fills up while writing.
     """
 
-    def __init__(self, path: Path | str, *, storage: str = "mcap", inputs: bool = False, outputs: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        storage: str = "mcap",
+        inputs: bool = False,
+        outputs: bool = True,
+        grasps: GraspConfig | None = None,
+    ) -> None:
         self._types = BagTypes()
         self._topics = {**(INPUTS if inputs else {}), **(OUTPUTS if outputs else {})}
-        self._inputs, self._outputs = inputs, outputs
+        self._inputs, self._outputs, self._grasps = inputs, outputs, grasps
         self._bag = RawBag(path, self._topics, storage=storage, compressed=storage == "mcap")
 
     def write(self, frame: RgbdFrame, scene: Scene | None = None) -> None:
@@ -65,7 +81,12 @@ class BagSink:
                 messages.id_mask_image(types, scene),
                 messages.overlay_image(types, frame.rgb, scene),
                 messages.object_cloud(types, scene),
-                messages.markers(types, scene),
+                messages_scene.scene_cloud(types, scene),
+                messages_scene.grasp_target_array(types, scene),
+                messages_scene.grasp_poses(types, scene),
+                messages_scene.obstacle_array(types, scene),
+                messages_scene.obstacle_cloud(types, scene),
+                markers(types, scene, self._grasps),
             )
             built.update(zip(OUTPUTS, results, strict=True))
         for topic, message in built.items():

@@ -1,0 +1,66 @@
+"""Where objects were last seen, and what depth shows there now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_perception.config import GeometryConfig
+from sam_perception.frame import RgbdFrame
+from sam_perception.geometry.depth import depth_evidence, depth_valid
+from sam_perception.scene import DepthEvidence, Track
+
+
+@dataclass(frozen=True, eq=False)
+class _Sighting:
+    """The mask is cropped to `window` of an image of `shape`."""
+
+    shape: tuple[int, int]
+    window: tuple[slice, slice]
+    mask: NDArray[np.bool_]
+    depth_m: float  # median, NaN without valid depth
+
+
+class Sightings:
+    """The place of each object in the last frame in which it was visible."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, _Sighting] = {}
+
+    def remember(self, frame: RgbdFrame, tracks: Sequence[Track], settings: GeometryConfig) -> None:
+        """Take the places of the visible ones among `tracks`; objects that are not among them are forgotten."""
+        known = {track.id for track in tracks}
+        self._places = {i: place for i, place in self._places.items() if i in known}
+        for track in tracks:
+            if track.state.visible:
+                self._places[track.id] = _sighting(frame, track, settings)
+
+    def evidence(self, frame: RgbdFrame, settings: GeometryConfig) -> dict[int, DepthEvidence]:
+        """What `frame` shows at each object's place; nothing for places in an image of another size."""
+        shape = (frame.height, frame.width)
+        return {
+            object_id: depth_evidence(frame.depth_m[place.window], place.mask, place.depth_m, settings)
+            for object_id, place in self._places.items()
+            if place.shape == shape
+        }
+
+    def forget(self, object_id: int) -> None:
+        """Forget one object's place, if there is one."""
+        self._places.pop(object_id, None)
+
+    def clear(self) -> None:
+        """Forget all places."""
+        self._places.clear()
+
+
+def _sighting(frame: RgbdFrame, track: Track, settings: GeometryConfig) -> _Sighting:
+    x, y, width, height = track.roi
+    window = (slice(y, y + height), slice(x, x + width))
+    mask = track.mask[window].copy()  # a view would keep the whole frame's masks alive
+    depths = frame.depth_m[window][mask]
+    depths = depths[depth_valid(depths, settings)]
+    middle = float(np.median(depths)) if depths.size else float("nan")
+    return _Sighting((frame.height, frame.width), window, mask, middle)
