@@ -58,7 +58,7 @@ class Observed:
 
 def observe(
     frame: CachedFrame, ids: Sequence[int], decoded: Decoded, objects: Mapping[int, TrackedObject],
-    evidence: Mapping[int, DepthEvidence], config: TrackerConfig,
+    evidence: Mapping[int, DepthEvidence], config: TrackerConfig, drawn: Mapping[int, NDArray[np.bool_]],
 ) -> Observed:  # fmt: skip
     """Bring N objects to the host, in order of id, and advance their states; one transfer from the device.
 
@@ -69,6 +69,8 @@ def observe(
         objects: everything tracked; states and last-seen stamps are brought up to date.
         evidence: by object id, what depth shows where an unseen object was.
         config: what counts as seen.
+        drawn: masks that were given for this very frame; they stand as they were drawn, in every pixel,
+            while `logits` keep what the network made of them.
     """
     order = sorted(range(len(ids)), key=ids.__getitem__)
     if order != list(range(len(ids))):
@@ -78,6 +80,8 @@ def observe(
     observations = []
     for row, object_id in enumerate(ids):
         score, mask_score = (float(n) for n in numbers[row])
+        if object_id in drawn:
+            masks[row] = drawn[object_id]
         area = int(np.count_nonzero(masks[row]))
         known = objects[object_id]
         seen = is_seen(score, area, config)

@@ -179,7 +179,9 @@ class StreamingTracker:
         ids, decoded = self._advance(frame, live, [d.prompt for d in due if d.frame is frame])
         for d in due:
             self._objects[d.prompt.object_id].prompted = True
-        seen = observe(frame, ids, decoded, self._objects, evidence or {}, self._config)
+        latest = {d.prompt.object_id: d.prompt for d in due if d.frame is frame}
+        drawn = {i: prompt.mask for i, prompt in latest.items() if isinstance(prompt, MaskPrompt)}
+        seen = observe(frame, ids, decoded, self._objects, evidence or {}, self._config, drawn)
         self._apply_policy(seen.observations)
         return seen.tracks(rejected, notes)
 
