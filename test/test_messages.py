@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from tabletop import scene_with_all
 
-from sam_perception import messages
+from sam_perception import messages, messages_scene
+from sam_perception.config import GraspConfig
 from sam_perception.frame import CameraIntrinsics, DistortionModel, RgbdFrame
 from sam_perception.images import depth_from_image, intrinsics_from_camera_info, rgb_from_image
 from sam_perception.markers import markers
 from sam_perception.messages import MessageTypes, quaternion_from_matrix
-from sam_perception.scene import Lifted, ObjectState, OrientedBox, Scene, Track
+from sam_perception.scene import Lifted, ObjectState, ObstacleKind, OrientedBox, Scene, Track
 from sam_perception.sinks.bag_types import BagTypes, full_name, typestore
 
 STAMP = 1_700_000_000_123_456_789
@@ -123,8 +126,8 @@ def test_id_mask_is_mono16_with_the_surer_object_on_top(types: MessageTypes) -> 
     assert (ids[4, 5], ids[8, 5], ids[20, 20]) == (1, 7, 0)
 
 
-def test_cloud_can_be_read_by_its_fields(types: MessageTypes) -> None:
-    cloud = messages.object_cloud(types, make_scene())
+def points_of(cloud: Any) -> np.ndarray:
+    """The cloud as its own fields describe it."""
     kinds = {7: "<f4", 6: "<u4"}
     record = np.dtype(
         {
@@ -134,7 +137,12 @@ def test_cloud_can_be_read_by_its_fields(types: MessageTypes) -> None:
             "itemsize": cloud.point_step,
         }
     )
-    points = np.frombuffer(cloud.data, record)
+    return np.frombuffer(cloud.data, record)
+
+
+def test_cloud_can_be_read_by_its_fields(types: MessageTypes) -> None:
+    cloud = messages.object_cloud(types, make_scene())
+    points = points_of(cloud)
     np.testing.assert_array_equal(points["z"], np.float32([0.7, 0.71]))
     np.testing.assert_array_equal(points["rgb"].view(np.uint32), [0xFF0102, 0x030405])
     np.testing.assert_array_equal(points["object_id"], [1, 1])
@@ -146,6 +154,13 @@ def test_an_empty_scene_is_still_a_message(types: MessageTypes) -> None:
     assert messages.tracked_object_array(types, empty).objects == []
     assert messages.object_cloud(types, empty).width == 0
     assert not any(messages.id_mask_image(types, empty).data)
+    assert messages_scene.grasp_target_array(types, empty).targets == []
+    assert messages_scene.grasp_poses(types, empty).poses == []
+    assert messages_scene.obstacle_cloud(types, empty).width == 0
+    assert messages_scene.scene_cloud(types, empty).width == 0
+    nowhere = messages_scene.obstacle_array(types, empty)
+    assert (nowhere.segments, nowhere.has_ground) == ([], False)
+    assert np.isnan([nowhere.camera_height, nowhere.ground_normal.x]).all()
     assert len(markers(types, empty).markers) == 1  # deletes what was drawn before
 
 
@@ -163,9 +178,90 @@ def test_markers_delete_then_draw_only_objects_with_a_position(types: MessageTyp
     assert {m.header.frame_id for m in drawn} == {"optical"}
 
 
+def test_grasps_carry_the_grippers_frame_and_reasons(types: MessageTypes) -> None:
+    scene = replace(scene_with_all(), grasp_reasons={9: "too wide", 11: "too low"})
+    array = messages_scene.grasp_target_array(types, scene)
+    assert len(array.targets) == len(scene.grasp_targets) > 0
+    for sent, target in zip(array.targets, scene.grasp_targets, strict=True):
+        q, p = sent.pose.orientation, sent.pose.position
+        rotation = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
+        np.testing.assert_allclose(rotation, target.camera_from_gripper[:3, :3], atol=1e-9)
+        np.testing.assert_array_equal([p.x, p.y, p.z], target.position_m)
+        np.testing.assert_allclose([sent.approach.x, sent.approach.y, sent.approach.z], rotation[:, 0], atol=1e-9)
+        np.testing.assert_allclose([sent.closing.x, sent.closing.y, sent.closing.z], rotation[:, 1], atol=1e-9)
+        assert (sent.object_id, sent.kind) == (target.object_id, target.kind.value)
+        assert sent.width == pytest.approx(target.width_m)
+        assert dict(zip(sent.part_names, map(float, sent.part_scores), strict=True)) == pytest.approx(target.parts)
+    assert list(array.ungraspable_ids) == [9, 11]
+    assert list(array.reasons) == ["too wide", "too low"]
+    poses = messages_scene.grasp_poses(types, scene)
+    assert [p.position.x for p in poses.poses] == [t.pose.position.x for t in array.targets]
+    assert messages.stamp_ns_of(poses.header.stamp) == scene.stamp_ns
+
+
+def test_obstacles_carry_ground_box_and_their_points(types: MessageTypes) -> None:
+    scene = scene_with_all()
+    hole = replace(scene.obstacles[0], id=90, kind=ObstacleKind.UNKNOWN, box=None, points=scene.scene_points[:0])
+    array = messages_scene.obstacle_array(types, replace(scene, obstacles=(*scene.obstacles, hole)))
+    assert scene.ground is not None
+    assert array.has_ground
+    assert array.camera_height == pytest.approx(scene.ground.offset_m)
+    assert array.ground_normal.y == scene.ground.normal[1]
+    assert [s.id for s in array.segments] == [*(o.id for o in scene.obstacles), 90]
+    for sent, obstacle in zip(array.segments[:-1], scene.obstacles, strict=True):
+        assert (sent.kind, sent.point_count) == (obstacle.kind.value, len(obstacle.points))
+        assert sent.distance == pytest.approx(obstacle.distance_m)
+        assert sent.nearest_point.z == obstacle.nearest_point_m[2]
+        if obstacle.box is not None:
+            assert sent.box_size.z == obstacle.box.size_m[2]
+    empty = array.segments[-1]
+    assert np.isnan(empty.box_pose.position.x)
+    assert (empty.box_size.x, empty.point_count) == (0, 0)
+    ids, counts = np.unique(points_of(messages_scene.obstacle_cloud(types, scene))["obstacle_id"], return_counts=True)
+    expected = {o.id: len(o.points) for o in scene.obstacles if len(o.points)}
+    assert dict(zip(ids, counts, strict=True)) == expected
+
+
+def test_the_rest_of_the_scene_is_a_cloud_of_plain_points(types: MessageTypes) -> None:
+    scene = scene_with_all()
+    cloud = messages_scene.scene_cloud(types, scene)
+    points = points_of(cloud)
+    assert points.dtype.names == ("x", "y", "z", "rgb")
+    assert cloud.point_step == 16
+    np.testing.assert_array_equal(points["z"], scene.scene_points[:, 2])
+    red = points["rgb"].view(np.uint32) >> 16
+    np.testing.assert_array_equal(red, scene.scene_colors[:, 0])
+
+
+def test_markers_show_grippers_ground_and_obstacles(types: MessageTypes) -> None:
+    scene = scene_with_all()
+    drawn = markers(types, scene, GraspConfig(gripper="custom", finger_depth_m=0.1)).markers
+    names = [m.ns for m in drawn]
+    assert names.count("grasp") == len(scene.grasp_targets)
+    assert names.count("ground") == 1
+    assert names.count("obstacle") + names.count("hole") == len(scene.obstacles)
+    assert len({(m.ns, m.id) for m in drawn}) == len(drawn)
+    best = drawn[names.index("grasp")]
+    ends = np.array([[p.x, p.y, p.z] for p in best.points])
+    assert best.type == 5
+    assert len(ends) % 2 == 0
+    # Fingers from the tips to the palm, as far apart as the opening.
+    assert ends[:, 0].max() == 0
+    assert -0.1 in ends[:, 0]
+    assert np.ptp(ends[:, 1]) == pytest.approx(scene.grasp_targets[0].width_m)
+    assert best.pose.position.x == scene.grasp_targets[0].position_m[0]
+    outline = drawn[names.index("ground")].points
+    assert (outline[0].x, outline[0].z) == (outline[-1].x, outline[-1].z)
+
+
 @pytest.mark.parametrize(
     ("name", "build"),
     [
+        ("sam_perception/GraspTargetArray", messages_scene.grasp_target_array),
+        ("geometry_msgs/PoseArray", messages_scene.grasp_poses),
+        ("sam_perception/ObstacleSegmentArray", messages_scene.obstacle_array),
+        ("sensor_msgs/PointCloud2", messages_scene.obstacle_cloud),
+        ("sensor_msgs/PointCloud2", messages_scene.scene_cloud),
         ("sam_perception/TrackedObjectArray", messages.tracked_object_array),
         ("sensor_msgs/Image", messages.id_mask_image),
         ("sensor_msgs/PointCloud2", messages.object_cloud),
@@ -176,8 +272,12 @@ def test_both_backends_put_the_same_bytes_on_the_wire(name: str, build: Any) -> 
     rclpy_types, bag_types = backend("rclpy"), BagTypes()
     from rclpy.serialization import serialize_message
 
-    ours = bytes(bag_types.serialize(build(bag_types, make_scene()), name))
-    theirs = serialize_message(build(rclpy_types, make_scene()))
+    full = scene_with_all()
+    scene = replace(full, objects=(*make_scene().objects, *full.objects), width=full.width, height=full.height)
+    if build is messages.id_mask_image:
+        scene = make_scene()
+    ours = bytes(bag_types.serialize(build(bag_types, scene), name))
+    theirs = serialize_message(build(rclpy_types, scene))
     # CDR may end with padding; a message read and written again by one library has one form.
     read = typestore().deserialize_cdr(theirs, full_name(name))
     assert bytes(bag_types.serialize(read, name)) == ours

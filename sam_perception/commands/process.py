@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sam_perception.commands.settings import add_settings_arguments, config_from
+from sam_perception.config import PerceptionConfig
 from sam_perception.errors import FrameError, PromptError, SourceError
 from sam_perception.frame import RgbdFrame
 from sam_perception.prompts import Prompt
@@ -104,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
             return _copy(source, arguments)
         from sam_perception.perception import Perception
 
-        return _process(source, schedule, Perception(config), arguments, config.model)
+        return _process(source, schedule, Perception(config), arguments, config)
 
 
 def _open(arguments: argparse.Namespace) -> FrameSource:
@@ -136,18 +137,24 @@ def _ended_by_interrupt(source: FrameSource) -> Iterator[None]:
 
 
 def _process(
-    source: FrameSource, schedule: PromptSchedule, perception: Processor, arguments: argparse.Namespace, model: str
+    source: FrameSource,
+    schedule: PromptSchedule,
+    perception: Processor,
+    arguments: argparse.Namespace,
+    config: PerceptionConfig,
 ) -> int:
     from sam_perception.sinks.bag import BagSink
     from sam_perception.sinks.report import ReportSink
 
     with ExitStack() as stack:
-        bag = BagSink(arguments.output, storage=arguments.storage, inputs=arguments.with_inputs)
+        grasps = config.grasps
+        bag = BagSink(arguments.output, storage=arguments.storage, inputs=arguments.with_inputs, grasps=grasps)
         sinks: list[Sink] = [stack.enter_context(bag)]
         if arguments.report is not None:
             title = f"sam_perception: {arguments.input.name}"
-            about = f"{source.description}; model {model}"
-            report = ReportSink(arguments.report, title=title, source=about, independent=source.independent)
+            about = f"{source.description}; model {config.model}"
+            independent = source.independent
+            report = ReportSink(arguments.report, title=title, source=about, independent=independent, grasps=grasps)
             sinks.append(stack.enter_context(report))
         history, rejected = process(source, schedule, perception, sinks, limit=arguments.limit, progress=True)
         if arguments.report is not None:

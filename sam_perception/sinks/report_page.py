@@ -17,6 +17,11 @@ GENERATOR = '<meta name="generator" content="sam_perception">'
 _AXES = ("x, to the right", "y, downward", "z, away from the camera")
 _STATE_CLASS = {state: state.name.lower() for state in ObjectState}
 
+_SCENE_LEGEND = (
+    "Best grasp of each object: green, amber where its width is a lower bound. Obstacles have colours of their own, "
+    "walls are grey, tables brown, what is unknown pink; crosses: nearest points; green line: the ground's outline."
+)
+
 _STYLE = """
 :root{--bg:#12151b;--card:#1a1f28;--line:#2b3240;--text:#e6eaf0;--dim:#93a0b4}
 *{box-sizing:border-box}
@@ -69,9 +74,11 @@ def render_page(
     independent: bool,
     tables: Sequence[Table],
     pictures: Sequence[tuple[int, str]],
+    scene_tables: Sequence[Table],
+    scene_pictures: Sequence[tuple[int, str]],
     video: str | None,
 ) -> str:
-    """The whole page; `pictures` are frame indices with paths relative to it."""
+    """The whole page; both kinds of pictures are frame indices with paths relative to it."""
     objects = [history.objects[i] for i in sorted(history.objects)]
     x_label = "scene" if independent else "s"
     x = np.arange(len(history.stamps_ns), dtype=np.float64) if independent else history.seconds()
@@ -85,7 +92,9 @@ def render_page(
             parts.append(_table(_places(objects)))
         else:
             parts += [_paths(objects), *(_centroids(one, x, x_label) for one in objects)]
-    parts += [_pictures(pictures, x, independent), _timings(history), _notes(history)]
+    parts += [_table(table) for table in scene_tables]
+    parts += [_pictures("Grasps and obstacles", scene_pictures, x, independent, _SCENE_LEGEND)]
+    parts += [_pictures("Pictures", pictures, x, independent), _timings(history), _notes(history)]
     parts += [_folded(table) for table in tables if table.appendix]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{GENERATOR}'
@@ -203,14 +212,15 @@ def _centroids(one: ObjectHistory, x: Floats, x_label: str) -> str:
     )
 
 
-def _pictures(pictures: Sequence[tuple[int, str]], x: Floats, independent: bool) -> str:
+def _pictures(title: str, pictures: Sequence[tuple[int, str]], x: Floats, independent: bool, text: str = "") -> str:
     figures = "".join(
         f'<figure><img loading="lazy" src="{escape(path)}" alt="frame {index}">'
         f"<figcaption>{'scene' if independent else 'frame'} {index}"
         f"{'' if independent else f', {x[index]:.2f} s'}</figcaption></figure>"
         for index, path in pictures
     )
-    return f'<h2>Pictures</h2><div class="pictures">{figures}</div>' if figures else ""
+    legend = f"<p>{escape(text)}</p>" if text else ""
+    return f'<h2>{escape(title)}</h2>{legend}<div class="pictures">{figures}</div>' if figures else ""
 
 
 def _timings(history: RunHistory) -> str:

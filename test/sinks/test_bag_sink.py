@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
+from tabletop import frame_at, scene_with_all
 
 from sam_perception.errors import SinkError
 from sam_perception.frame import CameraIntrinsics, RgbdFrame
@@ -70,6 +71,25 @@ def test_objects_can_be_read_back_with_the_bags_own_definitions(tmp_path: Path) 
     assert read[1].objects[0].label == "box"
     assert read[1].objects[0].roi.x_offset == 6
     assert read[1].header.stamp.sec == 2
+
+
+def test_grasps_and_obstacles_can_be_read_back(tmp_path: Path) -> None:
+    from rosbags.highlevel import AnyReader
+
+    scene = scene_with_all()
+    with BagSink(tmp_path / "bag") as sink:
+        sink.write(frame_at(scene.stamp_ns), scene)
+    with AnyReader([tmp_path / "bag"]) as reader:
+        read = {c.topic: reader.deserialize(raw, c.msgtype) for c, _, raw in reader.messages()}
+    assert [t.score for t in read["/sam_perception/grasp_targets"].targets] == pytest.approx(
+        [t.score for t in scene.grasp_targets]
+    )
+    assert len(read["/sam_perception/grasp_poses"].poses) == len(scene.grasp_targets)
+    obstacles = read["/sam_perception/obstacles"]
+    assert [s.id for s in obstacles.segments] == [o.id for o in scene.obstacles]
+    assert obstacles.has_ground
+    assert read["/sam_perception/obstacle_points"].width == sum(len(o.points) for o in scene.obstacles)
+    assert read["/sam_perception/scene_points"].width == len(scene.scene_points)
 
 
 def test_type_hash_is_that_of_the_built_messages() -> None:

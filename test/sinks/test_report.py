@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import cv2
 import numpy as np
 import pytest
 from fakes_io import FakePerception, make_frame, run
+from tabletop import TARGET_ID, frame_at, scene_with_all
 
+from sam_perception.config import GraspConfig
 from sam_perception.errors import SinkError
 from sam_perception.prompts import BoxPrompt
+from sam_perception.scene import ObstacleKind
 from sam_perception.sinks.history import RunHistory
 from sam_perception.sinks.report import ReportSink
 from sam_perception.sinks.svg import Series, line_plot, nice_ticks
@@ -142,6 +146,27 @@ def test_an_earlier_report_is_replaced_other_files_are_not(tmp_path: Path) -> No
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SinkError, match="cannot be written"):
         ReportSink(tmp_path / "file", title="", source="")
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_grasps_and_obstacles_are_shown_where_there_are_any(tmp_path: Path, independent: bool) -> None:
+    full = scene_with_all()
+    ungraspable = replace(full, grasp_targets=(), grasp_reasons={TARGET_ID: "too <wide>"})
+    with ReportSink(tmp_path, title="t", source="s", independent=independent, grasps=GraspConfig()) as report:
+        for second, scene in enumerate((full, ungraspable, ungraspable)):
+            report.write(frame_at(second * 10**9), replace(scene, stamp_ns=second * 10**9))
+    page = Page((tmp_path / "index.html").read_text())
+    assert "Grasps and obstacles" in page.texts
+    assert "too <wide>" in page.texts
+    if not independent:
+        assert "1 of 3" in page.texts
+        assert f"{full.grasp_targets[0].score:.2f}" in page.texts
+    assert ("scene 2: 4 box" in page.texts) == independent
+    assert "Ground seen in 3 of 3 frames" in " ".join(page.texts)
+    (thing,) = [o for o in full.obstacles if o.kind is ObstacleKind.OBSTACLE]
+    assert f"{thing.distance_m:.3f} m" in page.texts
+    assert len([link for link in page.links if "pictures/scene_" in link]) == 3
+    assert all((tmp_path / link).is_file() for link in page.links)
 
 
 def test_a_run_without_frames_still_has_a_page(tmp_path: Path) -> None:
