@@ -25,7 +25,7 @@ from lifecycle_msgs.msg import Transition
 OVERRIDES = {"model": str, "device": str, "max_objects": int}
 
 # What RViz shows, as config/perception.rviz names it.
-RVIZ_TOPICS = ("overlay", "object_points", "markers")
+RVIZ_TOPICS = ("overlay", "object_points", "scene_points", "obstacle_points", "grasp_poses", "markers")
 
 
 def arguments() -> list[DeclareLaunchArgument]:

@@ -185,3 +185,19 @@ def test_every_parameter_of_the_example_file_is_a_setting_at_its_default() -> No
     shown = dict(re.findall(r"^    (?:# )?([a-z_.]+): (\S+)$", text, re.MULTILINE))
     assert {name: yaml.safe_load(value) for name, value in shown.items()} == {name: known[name] for name in shown}
     assert "geometry.max_depth_m" in shown
+
+
+def test_configurations_for_others_name_topics_that_are_published() -> None:
+    published = set(pytest.importorskip("sam_perception.sinks.bag").OUTPUTS)
+    moveit = yaml.safe_load((ROOT / "config" / "moveit_octomap.yaml").read_text())
+    for name in moveit["sensors"]:
+        assert moveit[name]["point_cloud_topic"] in published
+        # What MoveIt reads as floating point has to be written so.
+        for number in ("max_range", "padding_offset", "padding_scale", "max_update_rate"):
+            assert isinstance(moveit[name][number], float)
+    layer = yaml.safe_load((ROOT / "config" / "nav2_costmap.yaml").read_text())
+    layer = layer["local_costmap"]["local_costmap"]["ros__parameters"]["voxel_layer"]
+    sources = [layer[name] for name in layer["observation_sources"].split()]
+    assert {source["topic"] for source in sources if source["marking"]} <= published
+    # A cloud that lacks something must not clear.
+    assert not {source["topic"] for source in sources if source["clearing"]} & published

@@ -48,7 +48,7 @@ def test_the_table_has_every_topic_and_service() -> None:
     )
     named = {way: {name: kind for w, name, *kind in TABLE if w == way} for way in ("in", "out", "srv")}
     assert {*inputs.TOPICS.values(), "~/prompt"} == set(named["in"])
-    outputs = {topic: spec[0].split("/") for topic, spec in publishers.OUTPUTS.items()}
+    outputs = {topic: spec.kind.split("/") for topic, spec in publishers.OUTPUTS.items()}
     assert {**outputs, "/diagnostics": ["diagnostic_msgs", "DiagnosticArray"]} == named["out"]
     code = (PACKAGE / "ros" / "services.py").read_text()
     assert dict(re.findall(r'create_service\((\w+), "(~/\w+)"', code)) == {
@@ -65,7 +65,7 @@ def test_commands_are_those_of_the_command_line() -> None:
 def test_parameters_that_are_named_exist() -> None:
     node = pytest.importorskip("sam_perception.ros.settings")
     known = {setting.name for config in (PerceptionConfig(), node.NodeConfig()) for setting in settings_of(config)}
-    named = set(re.findall(r"\b(?:geometry|tracker|input|sync|output)\.[a-z_]+", README))
+    named = set(re.findall(r"\b(?:geometry|tracker|grasps|navigation|input|sync|output)\.[a-z_]+", README))
     assert named
     assert named <= known
 
