@@ -1,20 +1,84 @@
-"""Scenes back from recorded `TrackedObjectArray` messages: what the node said, as values again."""
+"""Scenes back from recorded messages: what the node said, as values again."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.messages import Message, stamp_ns_of
-from sam_perception.scene import Lifted, ObjectState, OrientedBox, Scene, Track
+from sam_perception.scene import (
+    GraspKind,
+    GraspTarget,
+    Lifted,
+    ObjectState,
+    ObstacleKind,
+    ObstacleSegment,
+    OrientedBox,
+    Plane,
+    PlaneKind,
+    Scene,
+    Track,
+)
 
 
 def scene_from_objects(message: Message, width: int, height: int) -> Scene:
     """The scene of a `TrackedObjectArray` for images of `width` x `height`; the clouds are not in it."""
     tracks = tuple(_track(one, width, height) for one in message.objects)
     return Scene(stamp_ns_of(message.header.stamp), message.header.frame_id, width, height, tracks)
+
+
+def with_grasps(scene: Scene, message: Message) -> Scene:
+    """The scene with what a `GraspTargetArray` of the same frame says."""
+    targets = tuple(_grasp(one) for one in message.targets)
+    reasons = {int(i): str(reason) for i, reason in zip(message.ungraspable_ids, message.reasons, strict=True)}
+    return replace(scene, grasp_targets=targets, grasp_reasons=MappingProxyType(reasons))
+
+
+def with_obstacles(scene: Scene, message: Message) -> Scene:
+    """The scene with what an `ObstacleSegmentArray` of the same frame says: no clouds, a ground without outline."""
+    ground = None
+    if message.has_ground:
+        unknown, outline = float("nan"), np.zeros((0, 3))
+        normal, height_m = _xyz(message.ground_normal), float(message.camera_height)
+        ground = Plane(normal, height_m, PlaneKind.GROUND, unknown, unknown, outline)
+    return replace(scene, ground=ground, obstacles=tuple(_obstacle(one) for one in message.segments))
+
+
+def _grasp(one: Message) -> GraspTarget:
+    camera_from_gripper = np.eye(4)
+    camera_from_gripper[:3, :3] = _rotation(one.pose)
+    camera_from_gripper[:3, 3] = _xyz(one.pose.position)
+    return GraspTarget(
+        object_id=int(one.object_id),
+        camera_from_gripper=camera_from_gripper,
+        width_m=float(one.width),
+        object_width_m=float(one.object_width),
+        width_is_lower_bound=bool(one.width_is_lower_bound),
+        kind=GraspKind(one.kind),
+        score=float(one.score),
+        parts=MappingProxyType(dict(zip(one.part_names, map(float, one.part_scores), strict=True))),
+    )
+
+
+def _obstacle(one: Message) -> ObstacleSegment:
+    size_m = _xyz(one.box_size)
+    known = bool((size_m > 0).any())
+    return ObstacleSegment(
+        id=int(one.id),
+        kind=ObstacleKind(one.kind),
+        points=np.zeros((0, 3), np.float32),
+        colors=np.zeros((0, 3), np.uint8),
+        box=OrientedBox(_xyz(one.box_pose.position), _rotation(one.box_pose), size_m) if known else None,
+        nearest_point_m=_xyz(one.nearest_point),
+        distance_m=float(one.distance),
+        ground_distance_m=float(one.ground_distance),
+        height_m=float(one.height),
+        unknown_share=float(one.unknown_share),
+    )
 
 
 def _track(one: Message, width: int, height: int) -> Track:
@@ -43,14 +107,18 @@ def _lifted(one: Message) -> Lifted:
     share = float(one.valid_depth_share)
     if not one.has_position:
         return Lifted(valid_depth_share=share)
-    q = one.box_pose.orientation
-    box = OrientedBox(_xyz(one.box_pose.position), matrix_from_quaternion(q.x, q.y, q.z, q.w), _xyz(one.box_size))
+    box = OrientedBox(_xyz(one.box_pose.position), _rotation(one.box_pose), _xyz(one.box_size))
     covariance = np.array(one.covariance, np.float64).reshape(3, 3)
     return Lifted(centroid=_xyz(one.centroid), covariance=covariance, box=box, valid_depth_share=share)
 
 
 def _xyz(point: Any) -> NDArray[np.float64]:
     return np.array([point.x, point.y, point.z], np.float64)
+
+
+def _rotation(pose: Message) -> NDArray[np.float64]:
+    q = pose.orientation
+    return matrix_from_quaternion(q.x, q.y, q.z, q.w)
 
 
 def matrix_from_quaternion(x: float, y: float, z: float, w: float) -> NDArray[np.float64]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
+from tabletop import frame_at, scene_with_all
 from test_messages import HEIGHT, WIDTH, make_scene
 
 from sam_perception.messages import tracked_object_array
+from sam_perception.overlay_scene import draw_scene
 from sam_perception.recorded import matrix_from_quaternion, scene_from_objects
+from sam_perception.scene import Scene
+from sam_perception.sinks.bag import BagSink
 from sam_perception.sinks.bag_types import BagTypes, full_name, typestore
+from sam_perception.sources.results import read_scenes
 
 NAME = "sam_perception/TrackedObjectArray"
 
@@ -31,6 +39,36 @@ def test_a_scene_survives_the_message() -> None:
     np.testing.assert_array_equal(cup.covariance, scene.objects[0].covariance)
     np.testing.assert_allclose(cup.box.camera_from_box, scene.objects[0].box.camera_from_box, atol=1e-12)
     np.testing.assert_array_equal(cup.box.size_m, scene.objects[0].box.size_m)
+
+
+def test_grasps_and_obstacles_survive_a_bag(tmp_path: Path) -> None:
+    scene = replace(scene_with_all(), grasp_reasons={9: "too wide"})
+    none = {"points": scene.scene_points[:0], "colors": scene.scene_colors[:0], "box": None}
+    hole = replace(scene.obstacles[0], id=77, height_m=float("nan"), **none)
+    scene = replace(scene, obstacles=(*scene.obstacles, hole))
+    with BagSink(tmp_path / "bag") as sink:
+        sink.write(frame_at(scene.stamp_ns), scene)
+        sink.write(frame_at(scene.stamp_ns + 1), Scene(scene.stamp_ns + 1, "camera", scene.width, scene.height))
+    back, nothing = read_scenes(tmp_path / "bag", scene.width, scene.height)
+    assert (nothing.ground, nothing.obstacles, nothing.grasp_targets) == (None, (), ())
+    assert back.grasp_reasons == {9: "too wide"}
+    for got, want in zip(back.grasp_targets, scene.grasp_targets, strict=True):
+        np.testing.assert_allclose(got.camera_from_gripper, want.camera_from_gripper, atol=1e-9)
+        assert (got.object_id, got.kind, got.width_is_lower_bound) == (
+            want.object_id,
+            want.kind,
+            want.width_is_lower_bound,
+        )
+        assert got.parts == pytest.approx(want.parts)
+    assert back.ground is not None
+    assert scene.ground is not None
+    np.testing.assert_array_equal(back.ground.normal, scene.ground.normal)
+    for one, other in zip(back.obstacles, scene.obstacles, strict=True):
+        assert (one.id, one.kind, one.box is None) == (other.id, other.kind, other.box is None)
+        assert one.distance_m == pytest.approx(other.distance_m)
+        np.testing.assert_array_equal(one.nearest_point_m, other.nearest_point_m)
+    frame = frame_at(scene.stamp_ns)
+    assert (draw_scene(frame.rgb, back, frame.intrinsics) != frame.rgb).any()  # without clouds, too
 
 
 def test_a_scene_without_masks_has_empty_ones() -> None:
