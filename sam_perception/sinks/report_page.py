@@ -37,6 +37,7 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th{font-weight:600;color:var(--dim);font-size:13px}
 th,td{text-align:right;padding:5px 10px;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child{text-align:left}tr:last-child td{border-bottom:0}
+td:last-child:not(:first-child){white-space:normal;min-width:110px}
 .swatch{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:8px}
 video{width:100%;max-width:860px;border-radius:10px;border:1px solid var(--line);display:block}
 .pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(270px,1fr));gap:10px}
