@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from sam_perception.training.blocks import Decoded, Features, take
 
+ABSENT_WEIGHT = 3.0  # of frames in which an object is hidden, against those in which it shows
+
 
 @dataclass(frozen=True)
 class Target:
@@ -70,8 +72,10 @@ def mask_loss(decoded: Decoded, target: Target, index: Tensor, balance: float) -
     count = target.visible.sum().clamp(min=1)
     masks = ((per_object + 0.5 * quality) * target.visible).sum() / count
     presence = F.binary_cross_entropy_with_logits(decoded.presence, target.visible, reduction="none")
-    presence = (presence * target.judged).sum() / target.judged.sum().clamp(min=1)
-    return MaskLoss(masks + 0.3 * presence, take(iou, index), target.visible)
+    # Most objects are in sight most of the time; without this weight the score learns just that.
+    weight = target.judged * (1 + (ABSENT_WEIGHT - 1) * (1 - target.visible))
+    presence = (presence * weight).sum() / weight.sum().clamp(min=1)
+    return MaskLoss(masks + 0.5 * presence, take(iou, index), target.visible)
 
 
 class DenseHeads(nn.Module):

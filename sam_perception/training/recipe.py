@@ -63,7 +63,7 @@ def nano_recipe() -> Recipe:
         (
             Stage("pictures 128", 0.30, Demand(128, 16, 1, 1, 4, 0.0, easy)),
             Stage("clips 128", 0.55, Demand(128, 16, 5, 4, 3, 0.6, middle)),
-            Stage("clips 256", 0.85, Demand(256, 6, 2, 4, 3, 0.55, middle)),
+            Stage("clips 256", 0.80, Demand(256, 6, 2, 4, 3, 0.55, middle)),
             Stage("long clips 256", 1.01, Demand(256, 6, 1, 9, 4, 0.6, hard)),
         )
     )

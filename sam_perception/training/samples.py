@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 REFERENCE_PX = 256  # areas are counted as if every picture had this width and height
 MIN_PROMPT_AREA = 80.0  # an object is prompted from this area on, in pixels of the reference size
+HIDE_CHANCE = 0.35  # that something is put in front of an object of a clip
+JUMP_CHANCE = 0.35  # that the camera jumps once within a clip
 MIN_VISIBLE_AREA = 24.0  # with less of it showing, nothing is said about it
 
 Image = NDArray[np.uint8]
@@ -119,6 +121,51 @@ def cell_share(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(mean * 255)).astype(np.uint8)
 
 
+def _picked(rng: np.random.Generator, able: NDArray[np.intp], ids: Image, count: int) -> NDArray[np.intp]:
+    """`count` objects, those that are hidden at some time first; again from the start where there are too few."""
+    lost = np.array([not (ids == k).any((1, 2)).all() for k in able])
+    order = able[np.argsort(rng.random(len(able)) - 0.5 * lost)]
+    return np.resize(order, count)
+
+
+def hide(rng: np.random.Generator, pictures: Image, ids: Image, object_id: int) -> tuple[Image, Image]:
+    """Put something in front of an object for some frames after the first, so that hiding is not rare.
+
+    What hides it is a piece of the picture from elsewhere, or one colour, over the object's bounding box or more.
+    """
+    frames, size = len(ids), ids.shape[1]
+    start = int(rng.integers(1, frames))
+    stop = min(frames, start + int(rng.integers(1, max(2, frames // 2) + 1)))
+    plain = np.full_like(pictures[0], rng.integers(0, 256, 3))
+    shift = tuple(int(v) for v in rng.integers(size // 3, 2 * size // 3, 2))
+    grow, blend = rng.uniform(0.05, 0.4), rng.random() < 0.5
+    for t in range(start, stop):
+        ys, xs = np.nonzero(ids[t] == object_id)
+        if len(ys) == 0:
+            continue
+        margin_x, margin_y = 1 + int(grow * np.ptp(xs)), 1 + int(grow * np.ptp(ys))
+        rows = slice(max(0, ys.min() - margin_y), ys.max() + margin_y + 1)
+        columns = slice(max(0, xs.min() - margin_x), xs.max() + margin_x + 1)
+        cover = np.roll(pictures[0], shift, (0, 1)) if blend else plain
+        pictures[t, rows, columns] = cover[rows, columns]
+        ids[t, rows, columns] = 0
+    return pictures, ids
+
+
+def jump(rng: np.random.Generator, pictures: Image, ids: Image) -> None:
+    """Let the camera jump at some frame, in place: objects are then elsewhere, turned and of another size.
+
+    Together with `hide` it teaches to look for an object away from where it was last seen.
+    """
+    size = ids.shape[1]
+    start = int(rng.integers(1, len(ids)))
+    move = cv2.getRotationMatrix2D((size / 2, size / 2), rng.uniform(-15, 15), float(np.exp(rng.uniform(-0.25, 0.25))))
+    move[:, 2] += rng.uniform(-0.25, 0.25, 2) * size
+    for t in range(start, len(ids)):
+        pictures[t] = cv2.warpAffine(pictures[t], move, (size, size), borderMode=cv2.BORDER_REPLICATE)
+        ids[t] = cv2.warpAffine(ids[t], move, (size, size), flags=cv2.INTER_NEAREST, borderValue=0)
+
+
 def make_sample(
     rng: np.random.Generator, rgb: Image, ids: Image, size: int, objects: int, tries: int = 4
 ) -> Batch | None:
@@ -141,9 +188,13 @@ def make_sample(
         pictures, small = pictures[:, :, ::-1], small[:, :, ::-1]
     if rng.random() < 0.2:
         pictures, small = pictures[:, ::-1], small[:, ::-1]
-    picked = rng.permutation(able)[:objects]
-    if len(picked) < objects:
-        picked = np.concatenate([picked, rng.choice(able, objects - len(picked))])
+    picked = _picked(rng, able, small, objects)
+    if len(small) > 1:
+        pictures, small = np.array(pictures), np.array(small)
+        if rng.random() < JUMP_CHANCE:
+            jump(rng, pictures, small)
+        for k in picked[rng.random(len(picked)) < HIDE_CHANCE]:
+            pictures, small = hide(rng, pictures, small, int(k))
     masks = small[None] == picked[:, None, None, None]  # (N, T, S, S)
     return Batch(
         np.ascontiguousarray(pictures)[None],

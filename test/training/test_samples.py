@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,9 @@ from sam_perception.training.samples import (
     centre_offsets,
     click,
     edge_map,
+    hide,
     jittered_box,
+    jump,
     make_sample,
 )
 
@@ -106,3 +109,35 @@ def test_the_same_seed_gives_the_same_batches_and_ranks_differ() -> None:
         np.testing.assert_array_equal(a.box, b.box)
         assert a.pictures.shape == c.pictures.shape  # all turn to clips together
         assert not np.array_equal(a.pictures, c.pictures)
+
+
+def test_a_hidden_object_is_gone_for_some_frames_and_so_are_its_pixels() -> None:
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 255, (6, 64, 64, 3)).astype(np.uint8)
+    ids = np.zeros((6, 64, 64), np.uint8)
+    ids[:, 20:30, 10:30] = 4
+    lengths = set()
+    for seed in range(30):
+        pictures, left = hide(np.random.default_rng(seed), rgb.copy(), ids.copy(), 4)
+        gone = [not (left[t] == 4).any() for t in range(6)]
+        assert not gone[0]  # the prompted frame
+        assert any(gone)
+        lengths.add(sum(gone))
+        for t in range(6):
+            changed = (pictures[t] != rgb[t]).any()
+            assert changed == gone[t]
+    assert lengths == {1, 2, 3}
+
+
+def test_a_jump_moves_objects_and_pictures_alike_and_leaves_the_prompted_frame() -> None:
+    ids = np.zeros((5, 64, 64), np.uint8)
+    ids[:, 24:40, 24:40] = 2
+    rgb = np.where(ids[..., None] == 2, np.uint8(200), np.uint8(20)).repeat(3, axis=-1)
+    for seed in range(20):
+        pictures, moved = rgb.copy(), ids.copy()
+        jump(np.random.default_rng(seed), pictures, moved)
+        np.testing.assert_array_equal(moved[0], ids[0])
+        assert (moved[4] != ids[4]).any()
+        inside = cv2.erode((moved[4] == 2).astype(np.uint8), np.ones((3, 3))) > 0
+        assert (pictures[4][inside] > 150).all()
+        assert (pictures[4][cv2.dilate((moved[4] == 2).astype(np.uint8), np.ones((3, 3))) == 0] < 60).all()
