@@ -6,7 +6,9 @@ Errors of the SDK are `RuntimeError`s with a sentence; they become `SourceError`
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from sam_perception.errors import SourceError
 from sam_perception.sources.realsense_config import RealSenseConfig
 
 Frameset = Any  # pyrealsense2 makes its classes at run time
+_RESUME_S = 12.0  # the SDK gives up after 10
 _QUEUE = 2  # framesets; the newest push out the oldest
 _UDEV = "install librealsense's udev rules (99-realsense-libusb.rules), then plug the camera in again"
 
@@ -68,10 +71,11 @@ class Stream:
         sdk: the pyrealsense2 module.
         pipeline: started.
         queue: that it delivers to; None: its own.
+        resuming: a thread that comes to its end when frames are taken or the stream is closed.
     """
 
-    def __init__(self, sdk: Any, pipeline: Any, queue: Any = None) -> None:
-        self._sdk, self._pipeline, self._queue = sdk, pipeline, queue
+    def __init__(self, sdk: Any, pipeline: Any, queue: Any = None, resuming: threading.Thread | None = None) -> None:
+        self._sdk, self._pipeline, self._queue, self._resuming = sdk, pipeline, queue, resuming
         self._device = pipeline.get_active_profile().get_device()
         self.camera = _describe(sdk, self._device)
 
@@ -92,7 +96,8 @@ class Stream:
     @property
     def ended(self) -> bool:
         """Whether a recording has been played to its end; never true of a camera."""
-        if not self._device.is_playback():
+        # The SDK starts to play some time after it was told to, and says that it is stopped until then.
+        if not self._device.is_playback() or (self._resuming is not None and self._resuming.is_alive()):
             return False
         return bool(self._device.as_playback().current_status() == self._sdk.playback_status.stopped)
 
@@ -100,10 +105,14 @@ class Stream:
         """Stop; twice is fine."""
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
-            try:
+            with suppress(RuntimeError):  # unplugged: there is nothing left to stop
+                # A recording that has ended says so before the SDK's reading thread is done with the pipeline,
+                # which crashes where that is gone by then. Pausing waits for the thread.
+                if self.ended:
+                    self._device.as_playback().pause()
                 pipeline.stop()
-            except RuntimeError:
-                return  # unplugged: there is nothing left to stop
+        if self._resuming is not None:
+            self._resuming.join(_RESUME_S)
 
 
 def open_camera(config: RealSenseConfig, context: Any = None) -> Stream:
@@ -154,15 +163,21 @@ def open_recording(path: Path, *, real_time: bool = False, repeat: bool = False)
         asked.enable_device_from_file(str(path), repeat_playback=repeat)
         asked.enable_stream(sdk.stream.depth)
         asked.enable_stream(sdk.stream.color)
-        # Before the start: the first frames would be gone otherwise.
-        asked.resolve(sdk.pipeline_wrapper(pipeline)).get_device().as_playback().set_real_time(real_time)
+        playback = asked.resolve(sdk.pipeline_wrapper(pipeline)).get_device().as_playback()
+        # The file is read from when the first of the sensors is started, and what it holds of the others is
+        # dropped until they are: on a busy machine that was up to half a second of frames.
+        playback.pause()
+        playback.set_real_time(real_time)
         pipeline.start(asked)
     except RuntimeError as error:
         raise SourceError(
             f"{path} cannot be played ({error}): it has to be a whole recording of librealsense with colour and depth; "
             "a rosbag2 is read without the prefix realsense:"
         ) from error
-    return Stream(sdk, pipeline)
+    # In a thread, since it does not return before frames are taken.
+    resuming = threading.Thread(target=playback.resume, name="sam_perception playback", daemon=True)
+    resuming.start()
+    return Stream(sdk, pipeline, resuming=resuming)
 
 
 def _choose_serial(cameras: Sequence[CameraDescription], serial: str) -> str:

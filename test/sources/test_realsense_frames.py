@@ -300,7 +300,7 @@ class TestFilters:
 
 def test_what_the_sdk_cannot_process_is_refused_with_its_reason(bench, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
-        def process(self, frames):
+        def process(self, _frames):
             raise RuntimeError("Frame is not valid")
 
     used = bench()
