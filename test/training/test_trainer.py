@@ -104,7 +104,7 @@ def test_a_run_is_not_overwritten_and_not_made_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_hold_the_same_weights(tmp_path: Path) -> None:
+def test_two_processes_train_together_to_the_end(tmp_path: Path) -> None:
     """Their gradients are averaged, so what the first one writes is what both have; here that it runs and ends."""
     state = train(Settings(tmp_path, recipe="tiny", steps=6, processes=2))
     assert state.step == 6
