@@ -117,6 +117,42 @@ class Track:
         return (x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1)
 
 
+@dataclass(frozen=True, eq=False)
+class Region:
+    """One region of a picture that was cut up as a whole; regions may overlap and lie within one another."""
+
+    id: int  # 1 and up in one answer, largest region first
+    mask: NDArray[np.bool_]  # (H, W)
+    box: tuple[int, int, int, int]  # x, y, width, height in pixels
+    area_px: int
+    predicted_iou: float  # the model's estimate of the mask's intersection over union, 0 to 1
+    stability_score: float  # intersection over union of the mask cut at a higher and at a lower level
+    point: tuple[float, float]  # x, y in pixels of the point that gave the region
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The regions of one picture, under its own header."""
+
+    stamp_ns: int
+    frame_id: str
+    width: int  # pixels
+    height: int  # pixels
+    regions: tuple[Region, ...] = ()  # largest first
+
+    def region(self, region_id: int) -> Region:
+        """The region with this id.
+
+        Raises:
+            UnknownObject: there is none.
+        """
+        for region in self.regions:
+            if region.id == region_id:
+                return region
+        known = f"1 to {len(self.regions)}" if self.regions else "none"
+        raise UnknownObject(f"no region {region_id} in the newest answer, it has {known}: cut the picture up again")
+
+
 class PlaneKind(Enum):
     """What a plane is, told by its height and normal."""
 
