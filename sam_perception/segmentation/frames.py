@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import torch
 
 from sam_perception.prompts import Prompt
+from sam_perception.segmentation.backend import Backend
 from sam_perception.segmentation.encoder import ImageFeatures
-from sam_perception.segmentation.network import Clicks, Network
+from sam_perception.segmentation.network import Clicks
 
 Tensor = torch.Tensor
 
@@ -30,20 +31,20 @@ class CachedFrame:
     _prepared: Tensor | None = None
     _projected: Tensor | None = None
 
-    def features(self, network: Network) -> ImageFeatures:
+    def features(self, network: Backend) -> ImageFeatures:
         """Computed when first asked for: an idle tracker does not run the image encoder."""
         if self._features is None:
             assert self.pixels is not None  # noqa: S101 - pixels go only when features come
             self._features, self.pixels = network.encode_image(self.pixels), None
         return self._features
 
-    def prepared(self, network: Network) -> Tensor:
+    def prepared(self, network: Backend) -> Tensor:
         """(1, hw, c): what memory attention does before it looks at any object."""
         if self._prepared is None:
-            self._prepared = network.attention.prepare(self.features(network).tokens)
+            self._prepared = network.prepare(self.features(network))
         return self._prepared
 
-    def projected(self, network: Network) -> Tensor:
+    def projected(self, network: Backend) -> Tensor:
         """(1, c, h, w): what the memory encoder does before it looks at any mask."""
         if self._projected is None:
             self._projected = network.project(self.features(network))

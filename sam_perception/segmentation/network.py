@@ -114,11 +114,15 @@ class Network:
         fresh: Tensor = features.top + self._no_memory
         return fresh
 
+    def prepare(self, features: ImageFeatures) -> Tensor:
+        """(1, hw, c): what memory attention does before it looks at any object."""
+        return self.attention.prepare(features.tokens)
+
     def recall(self, prepared: Tensor, bank: MemoryBank, slots: Sequence[int], frame: int) -> Tensor:
         """(N, c, h, w): the picture as N objects' memories see it.
 
         Args:
-            prepared: `attention.prepare` of the picture's tokens.
+            prepared: `prepare` of the picture.
             bank: the memories.
             slots: N.
             frame: number of the frame; memories of frames before it are recalled.

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
+from sam_perception.segmentation.backend import Backend
 from sam_perception.segmentation.frames import CachedFrame
-from sam_perception.segmentation.network import Clicks, Decoded, Network
+from sam_perception.segmentation.network import Clicks, Decoded
 from sam_perception.segmentation.preprocess import ImageScaler
 from sam_perception.segmentation.transfer import upload
 
@@ -32,7 +33,7 @@ class Tracked:
 class Prompter:
     """Applies prompts to a frame; those that look alike go through the network together."""
 
-    def __init__(self, network: Network, scaler: ImageScaler) -> None:
+    def __init__(self, network: Backend, scaler: ImageScaler) -> None:
         self._network, self._scaler = network, scaler
 
     def answer(

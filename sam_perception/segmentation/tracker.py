@@ -47,8 +47,9 @@ from sam_perception.config import TrackerConfig
 from sam_perception.errors import NoFreeSlot, PromptError, UnknownObject
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from sam_perception.scene import DepthEvidence
+from sam_perception.segmentation.backend import Backend, backend_of
 from sam_perception.segmentation.frames import CachedFrame, DuePrompt, FrameCache, PromptQueue
-from sam_perception.segmentation.network import Decoded, Network
+from sam_perception.segmentation.network import Decoded
 from sam_perception.segmentation.observing import TrackedObject, observe
 from sam_perception.segmentation.policy import FifoPolicy, MemoryPolicy, Observation
 from sam_perception.segmentation.preprocess import ImageScaler
@@ -82,7 +83,7 @@ class StreamingTracker:
     ) -> None:
         self._config = config or TrackerConfig()
         self._policy = policy or FifoPolicy()
-        self._network = Network(model)
+        self._network: Backend = backend_of(model)
         self._scaler = ImageScaler(self._network.size, self._network.device, self._network.dtype)
         self._prompter = Prompter(self._network, self._scaler)
         self._bank = self._network.bank(max_objects, self._config)
