@@ -19,7 +19,7 @@ from sam_perception.frame import RgbdFrame
 from sam_perception.geometry import Sightings, lift_scene
 from sam_perception.manipulation import scene_grasps
 from sam_perception.navigation import ObstacleMap, Surroundings
-from sam_perception.prompts import Prompt
+from sam_perception.prompts import Prompt, check_label
 from sam_perception.scene import DepthEvidence, Scene, Track
 from sam_perception.stamps import StampOrder
 
@@ -65,6 +65,9 @@ class Tracker(Protocol):
 
     def remove(self, object_id: int, /) -> None:
         """Forget one object."""
+
+    def rename(self, object_id: int, label: str, /) -> None:
+        """Give an object another name."""
 
     def reset(self) -> None:
         """Forget everything."""
@@ -121,6 +124,15 @@ class Perception:
         """
         self._tracker.remove(object_id)
         self._sightings.forget(object_id)
+
+    def rename(self, object_id: int, label: str) -> None:
+        """Give an object another name, from the next frame on; an empty one takes its name away.
+
+        Raises:
+            UnknownObject: there is none of this id.
+            PromptError: the name is longer than 128 characters or has characters that cannot be shown.
+        """
+        self._tracker.rename(object_id, check_label(label))
 
     def reset(self) -> None:
         """Forget all objects and prompts; the next frame may have any stamp."""

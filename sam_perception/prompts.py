@@ -15,6 +15,8 @@ from sam_perception.errors import EmptyPrompt, PromptError, PromptOutsideImage
 
 MAX_OBJECT_ID = 65535  # ids are pixel values of the mono16 mask; 0 is background
 
+MAX_LABEL_LENGTH = 128
+
 FOREGROUND = 1
 BACKGROUND = 0
 
@@ -30,6 +32,20 @@ def check_object_id(object_id: int) -> int:
     if not 1 <= object_id <= MAX_OBJECT_ID:
         raise PromptError(f"object id is {object_id}: ids go from 1 to {MAX_OBJECT_ID} (0 is the background)")
     return int(object_id)
+
+
+def check_label(label: str) -> str:
+    """Return an object's name without blanks around it; an empty one means none.
+
+    Raises:
+        PromptError: longer than 128 characters, or with characters that cannot be shown.
+    """
+    name = label.strip()
+    if len(name) > MAX_LABEL_LENGTH:
+        raise PromptError(f"name has {len(name)} characters: use at most {MAX_LABEL_LENGTH}")
+    if not name.isprintable():
+        raise PromptError(f"name is {name!r}: use characters that can be shown, on one line")
+    return name
 
 
 def _check_common(object_id: int, stamp_ns: int | None) -> int:

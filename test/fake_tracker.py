@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,12 @@ class ColorTracker:
             raise UnknownObject(f"no object {object_id}")
         self.queue = [p for p in self.queue if p.object_id != object_id]
         self.objects.pop(object_id, None)
+
+    def rename(self, object_id: int, label: str) -> None:
+        if object_id not in self.objects and object_id not in self.waiting:
+            raise UnknownObject(f"no object {object_id}")
+        self.queue = [replace(p, label=label) if p.object_id == object_id else p for p in self.queue]
+        self.labels[object_id] = label
 
     def reset(self) -> None:
         self.queue.clear()

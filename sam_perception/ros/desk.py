@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sam_perception.errors import NoFreeSlot, PerceptionError, PromptError, UnknownObject
 from sam_perception.perception import Perception
-from sam_perception.prompts import MAX_OBJECT_ID, Prompt, check_object_id
+from sam_perception.prompts import MAX_OBJECT_ID, Prompt, check_label, check_object_id
 
 Request = Callable[[Perception], None]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What waits for the next frame."""
+
+    object_id: int  # 0: all
+    do: Request
+    is_prompt: bool = False
 
 
 class ObjectDesk:
@@ -24,7 +34,7 @@ class ObjectDesk:
     def __init__(self, max_objects: int) -> None:
         self._max_objects = max_objects
         self._lock = threading.Lock()
-        self._requests: list[tuple[int, Request]] = []  # with the object's id, 0: all
+        self._requests: list[_Asked] = []
         self._ids: set[int] = set()
         self._late: tuple[int, ...] = ()  # prompts that wait inside the tracker
 
@@ -38,7 +48,7 @@ class ObjectDesk:
     def waiting(self) -> tuple[int, ...]:
         """Objects with a prompt that no frame has taken up yet, ascending."""
         with self._lock:
-            asked = {object_id for object_id, _ in self._requests if object_id}
+            asked = {request.object_id for request in self._requests if request.is_prompt}
             return tuple(sorted(self._ids & (asked | set(self._late))))
 
     def prompt(self, object_id: int, make: Callable[[int], Prompt]) -> Prompt:
@@ -57,7 +67,7 @@ class ObjectDesk:
                 )
             prompt = make(object_id)
             self._ids.add(object_id)
-            self._requests.append((object_id, lambda perception: perception.prompt(prompt)))
+            self._requests.append(_Asked(object_id, lambda perception: perception.prompt(prompt), is_prompt=True))
             return prompt
 
     def remove(self, object_id: int) -> None:
@@ -70,23 +80,36 @@ class ObjectDesk:
             if object_id not in self._ids:
                 raise UnknownObject(f"no object {object_id} to remove: known are {sorted(self._ids)}")
             self._ids.discard(object_id)
-            self._requests.append((object_id, lambda perception: perception.remove(object_id)))
+            self._requests.append(_Asked(object_id, lambda perception: perception.remove(object_id)))
+
+    def rename(self, object_id: int, label: str) -> None:
+        """Queue another name for an object.
+
+        Raises:
+            UnknownObject: nobody asked for it.
+            PromptError: no such name, see `check_label`.
+        """
+        name = check_label(label)
+        with self._lock:
+            if object_id not in self._ids:
+                raise UnknownObject(f"no object {object_id} to rename: known are {sorted(self._ids)}")
+            self._requests.append(_Asked(object_id, lambda perception: perception.rename(object_id, name)))
 
     def reset(self) -> None:
         """Queue the removal of everything; what was queued before is dropped."""
         with self._lock:
             self._ids.clear()
             self._late = ()
-            self._requests = [(0, lambda perception: perception.reset())]
+            self._requests = [_Asked(0, lambda perception: perception.reset())]
 
     def hand_over(self, perception: Perception) -> list[PerceptionError]:
         """Do what was asked, in order; what could not be done comes back."""
         with self._lock:
             requests, self._requests = self._requests, []
         errors = []
-        for _, request in requests:
+        for request in requests:
             try:
-                request(perception)
+                request.do(perception)
             except PerceptionError as error:
                 errors.append(error)
         return errors
@@ -97,7 +120,7 @@ class ObjectDesk:
         known = {*perception.object_ids, *late}
         with self._lock:
             self._late = late
-            asked_since = {object_id for object_id, _ in self._requests}
+            asked_since = {request.object_id for request in self._requests}
             if 0 not in asked_since:  # after a reset the desk alone knows
                 self._ids = (known - asked_since) | (self._ids & asked_since)
 

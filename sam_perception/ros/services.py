@@ -15,14 +15,14 @@ from sam_perception.prompts import Prompt
 from sam_perception.ros.convert import prompt_from_msg
 from sam_perception.ros.message_types import RosTypes, message_class
 from sam_perception.ros.pipeline import Pipeline
-from sam_perception.srv import AddObject, ListObjects, RemoveObject
+from sam_perception.srv import AddObject, ListObjects, RemoveObject, RenameObject
 
 _TYPES = RosTypes()
 _PROMPT_QUEUE = 32  # clicks of a person or boxes of a detector that may come at once
 
 
 class Services:
-    """`~/add_object`, `~/remove_object`, `~/list_objects`, `~/reset` and the topic `~/prompt`.
+    """`~/add_object`, `~/remove_object`, `~/rename_object`, `~/list_objects`, `~/reset` and the topic `~/prompt`.
 
     Args:
         node: to serve with.
@@ -39,6 +39,7 @@ class Services:
         self._node, self._pipeline, self._on_error = node, pipeline, on_error
         node.create_service(AddObject, "~/add_object", self._add)
         node.create_service(RemoveObject, "~/remove_object", self._remove)
+        node.create_service(RenameObject, "~/rename_object", self._rename)
         node.create_service(ListObjects, "~/list_objects", self._list)
         node.create_service(Trigger, "~/reset", self._reset)
         node.create_subscription(message_class("sam_perception/Prompt"), "~/prompt", self._on_prompt, _PROMPT_QUEUE)
@@ -71,6 +72,15 @@ class Services:
             return _refuse(response, error)
         response.success = True
         response.message = f"object {request.object_id} is forgotten"
+        return response
+
+    def _rename(self, request: Any, response: Any) -> Any:
+        try:
+            self._working().desk.rename(request.object_id, request.label)
+        except PerceptionError as error:
+            return _refuse(response, error)
+        response.success = True
+        response.message = f"object {request.object_id} is called {request.label.strip()!r} from the next frame on"
         return response
 
     def _reset(self, _: Any, response: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -115,6 +115,11 @@ class PromptQueue:
     def add(self, prompt: Prompt) -> None:
         """Let a prompt wait."""
         self._waiting.append((prompt, 0))
+
+    def rename(self, object_id: int, label: str) -> bool:
+        """Give an object's waiting prompts another label; whether there were any."""
+        self._waiting = [(replace(p, label=label) if p.object_id == object_id else p, n) for p, n in self._waiting]
+        return object_id in self.ids
 
     def remove(self, object_id: int) -> bool:
         """Drop an object's prompts; whether there were any."""

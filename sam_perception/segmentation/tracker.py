@@ -140,6 +140,18 @@ class StreamingTracker:
         elif not waited:
             raise UnknownObject(f"no object {object_id} to remove: tracked are {list(self.object_ids)}")
 
+    def rename(self, object_id: int, label: str) -> None:
+        """Give an object, tracked or waiting for its frame, another name; an empty one takes its name away.
+
+        Raises:
+            UnknownObject: there is none of this id.
+        """
+        waiting = self._queue.rename(object_id, label)
+        if object_id in self._objects:
+            self._objects[object_id].label = label
+        elif not waiting:
+            raise UnknownObject(f"no object {object_id} to rename: tracked are {list(self.object_ids)}")
+
     def reset(self) -> None:
         """Forget all objects, prompts and frames."""
         for object_id in self.object_ids:
