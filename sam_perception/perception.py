@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from enum import Flag, auto
 from types import MappingProxyType
@@ -21,11 +19,10 @@ from sam_perception.manipulation import scene_grasps
 from sam_perception.navigation import ObstacleMap, Surroundings
 from sam_perception.prompts import Prompt, check_label
 from sam_perception.scene import DepthEvidence, Scene, Track
+from sam_perception.stages import StageError, Stages
 from sam_perception.stamps import StampOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sam_perception.segmentation import Tracks
 
 MIN_IMAGE_PX = 16  # a smaller picture shows nothing that could be told apart
@@ -42,6 +39,14 @@ class Wanted(Flag):
     OBSTACLES = auto()  # ground, planes, obstacles, the scene without its targets
     GRASPS = auto()  # for which the two above are computed too
     ALL = POSITIONS | OBSTACLES | GRASPS
+
+
+# What a scene lacks when a stage fails: a grasp is made from all that goes before it.
+LOST_WITH = {
+    "geometry": Wanted.POSITIONS | Wanted.GRASPS,
+    "navigation": Wanted.OBSTACLES | Wanted.GRASPS,
+    "grasps": Wanted.GRASPS,
+}
 
 
 class Tracker(Protocol):
@@ -92,6 +97,7 @@ class Perception:
         self._order = StampOrder()
         self._sightings = Sightings()
         self._obstacles = ObstacleMap(self._config.navigation, self._config.geometry)
+        self._stages = Stages()
 
     @property
     def config(self) -> PerceptionConfig:
@@ -107,6 +113,11 @@ class Perception:
     def waiting(self) -> tuple[int, ...]:
         """Objects with a prompt that waits for its frame."""
         return self._tracker.waiting
+
+    @property
+    def stage(self) -> str:
+        """What `step` is doing now, "" between steps; for another thread that watches over it."""
+        return self._stages.current
 
     def prompt(self, prompt: Prompt) -> None:
         """Point at an object, a new one or one that is tracked; takes effect in the next `step`.
@@ -153,7 +164,7 @@ class Perception:
         self._config = config
         self._obstacles.reconfigure(config.navigation, config.geometry)
 
-    def step(self, frame: RgbdFrame, *, wanted: Wanted = Wanted.ALL) -> Scene:
+    def step(self, frame: RgbdFrame, *, wanted: Wanted = Wanted.ALL, on_error: StageError | None = None) -> Scene:
         """Everything known about the next frame.
 
         Objects that are out of sight are in the scene too, with a state that says so. A stream that
@@ -162,6 +173,8 @@ class Perception:
         Args:
             frame: newer than the ones before.
             wanted: what has a use; `navigation.enabled` and `grasps.enabled` of the settings have the last word.
+            on_error: called with a stage and its error where anything but segmentation fails; the scene then
+                lacks what `LOST_WITH` names. Without it such an error is raised.
 
         Raises:
             StampError: the stamp is repeated or a little older than the newest one; nothing has changed.
@@ -170,23 +183,24 @@ class Perception:
         _check_size(frame)
         notes = self._follow_stamp(frame.stamp_ns)
         needed, geometry = _needed(wanted, self._config), self._config.geometry
-        timings_ms: dict[str, float] = {}
-        with _timed(timings_ms, "evidence"):
+        stages = self._stages = Stages(on_error)
+        evidence: Mapping[int, DepthEvidence] = {}
+        with stages.optional("evidence"):
             evidence = self._sightings.evidence(frame, geometry)
-        with _timed(timings_ms, "segmentation"):
+        with stages.required("segmentation"):
             tracks = self._tracker.step(frame.rgb, frame.stamp_ns, evidence)
-        scene = _scene_of(frame, tracks, notes)
-        with _timed(timings_ms, "geometry"):
+        scene, around = _scene_of(frame, tracks, notes), None
+        with stages.optional("geometry"):
             self._sightings.remember(frame, scene.objects, geometry)
             if Wanted.POSITIONS in needed:
                 scene = lift_scene(frame, scene, geometry)
         if Wanted.OBSTACLES in needed:
-            with _timed(timings_ms, "navigation"):
+            with stages.optional("navigation"):
                 scene, around = self._look_around(frame, scene)
-        if Wanted.GRASPS in needed:
-            with _timed(timings_ms, "grasps"):
+        if Wanted.GRASPS in needed and around is not None and "geometry" not in stages.failed:
+            with stages.optional("grasps"):
                 scene = self._find_grasps(frame, scene, around)
-        return replace(scene, timings_ms=MappingProxyType(timings_ms))
+        return replace(scene, timings_ms=MappingProxyType(stages.timings_ms))
 
     def _follow_stamp(self, stamp_ns: int) -> tuple[str, ...]:
         jumped = self._order.check(stamp_ns)
@@ -262,13 +276,6 @@ def _scene_of(frame: RgbdFrame, tracks: Tracks, notes: tuple[str, ...]) -> Scene
         rejected=rejected,
         notes=(*notes, *tracks.notes),
     )
-
-
-@contextmanager
-def _timed(timings_ms: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    timings_ms[stage] = (time.perf_counter() - start) * 1e3
 
 
 def _load_tracker(config: PerceptionConfig) -> Tracker:
