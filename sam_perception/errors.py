@@ -83,6 +83,14 @@ class CheckpointError(ModelError):
     """A checkpoint is truncated, fails its checksum or does not fit its config."""
 
 
+class DeviceMemoryError(ModelError):
+    """The GPU's memory (or the computer's) does not suffice, and nothing that needs less is left to try."""
+
+
+class StageFailed(PerceptionError):
+    """A stage failed on a frame, by a defect of the program; its part of the answer is missing."""
+
+
 class NodeFailed(PerceptionError):
     """The node's process did not start, answer or end as it should."""
 
