@@ -76,6 +76,31 @@ class TrackerConfig(Validated):
     feature_cache_frames: int = setting(
         4, "recent frames whose image features are kept, so that a late prompt finds its picture", low=1, high=64
     )
+    feature_cache_mb: int = setting(
+        1024, "megabytes that those features may take; of the two limits the smaller one counts", low=1, high=1_000_000
+    )
+    catch_up_frames: int = setting(
+        2, "frames of the past that one step works off for late prompts, beside its own frame", low=2, high=64
+    )
+    memory_policy: str = setting(
+        "fifo",
+        "which frames are remembered; fifo: all, as SAM 2; distractor_aware: also unambiguous ones with a look-alike "
+        "in view, for longer, and none without the object; gated_3d: none in which the object jumps",
+        choices=("fifo", "distractor_aware", "gated_3d"),
+    )
+    lasting_frames: int = setting(2, "distractor_aware: unambiguous frames kept for longer", low=1, high=16)
+    lasting_gap_frames: int = setting(
+        5, "distractor_aware: frames between two that are kept for longer", low=1, high=10_000
+    )
+    reliable_mask_score: float = setting(
+        0.8, "distractor_aware: mask score from which a frame may be kept for longer", low=0.0, high=1.0
+    )
+    gate_speed_m_s: float = setting(
+        2.0, "gated_3d: objects move no faster than this, seen from the camera", low=0.0, high=100.0
+    )
+    gate_size_ratio: float = setting(
+        1.8, "gated_3d: from frame to frame, objects grow or shrink by no more than this factor", low=1.0, high=100.0
+    )
     visible_score: float = setting(0.5, "object score from which an object counts as seen", low=0.0, high=1.0)
     min_mask_area_px: int = setting(16, "masks with fewer pixels count as not seen", low=1, high=1_000_000)
     lost_after_frames: int = setting(30, "unseen frames after which OCCLUDED becomes LOST", low=1, high=100_000)
@@ -167,6 +192,37 @@ class NavigationConfig(Validated):
 
 
 @dataclass(frozen=True)
+class EverythingConfig(Validated):
+    """Automatic mask generation: a picture cut up as a whole, by a grid of points. Names are those of SAM's own."""
+
+    points_per_side: int = setting(32, "points along each side of the picture", low=1, high=256)
+    points_per_batch: int = setting(64, "points that go through the mask decoder at once", low=1, high=65_536)
+    pred_iou_thresh: float = setting(0.8, "masks that the model is less sure of are dropped", low=0.0, high=1.0)
+    stability_score_thresh: float = setting(
+        0.95, "masks that change more with the cut of their logits are dropped", low=0.0, high=1.0
+    )
+    stability_score_offset: float = setting(
+        1.0, "how far that cut is moved up and down, in logits", low=0.0, high=100.0
+    )
+    box_nms_thresh: float = setting(
+        0.7, "of masks whose boxes overlap by more than this (IoU) the surest stays", low=0.0, high=1.0
+    )
+    crop_n_layers: int = setting(
+        0, "also look at crops: 4 in the first layer, 16 in the second; for large pictures", low=0, high=4
+    )
+    crop_nms_thresh: float = setting(0.7, "the same between crops, where the smaller crop wins", low=0.0, high=1.0)
+    crop_overlap_ratio: float = setting(
+        512 / 1500, "overlap of the first layer's crops, as a share of the picture's shorter side", low=0.0, high=0.9
+    )
+    crop_n_points_downscale_factor: int = setting(
+        1, "points along a side are divided by this in each layer of crops", low=1, high=64
+    )
+    min_mask_region_area: int = setting(
+        0, "pixels; smaller holes are filled and smaller islands removed; 0: none", low=0, high=10_000_000
+    )
+
+
+@dataclass(frozen=True)
 class PerceptionConfig(Validated):
     """Everything `Perception` can be told.
 
@@ -186,6 +242,7 @@ class PerceptionConfig(Validated):
     geometry: GeometryConfig = field(default_factory=GeometryConfig)
     grasps: GraspConfig = field(default_factory=GraspConfig)
     navigation: NavigationConfig = field(default_factory=NavigationConfig)
+    everything: EverythingConfig = field(default_factory=EverythingConfig)
 
 
 def settings_of(config: Any, prefix: str = "") -> Iterator[Setting]:
