@@ -36,7 +36,8 @@ Where Meta's predictor (facebookresearch/sam2, "Meta") and transformers' `Sam2Vi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ from sam_perception.segmentation.prompting import Prompter, Tracked
 from sam_perception.segmentation.slots import SlotMap
 from sam_perception.segmentation.states import ObjectStateMachine
 from sam_perception.segmentation.tracks import Tracks
+from sam_perception.segmentation.turns import resting_ids, with_resting
 
 Tensor = torch.Tensor
 
@@ -91,6 +93,7 @@ class StreamingTracker:
         self._cache = FrameCache(self._config.feature_cache_frames)
         self._queue = PromptQueue()
         self._objects: dict[int, TrackedObject] = {}
+        self._last: Tracks | None = None
 
     # ------------------------------------------------------------------ what is asked of it
 
@@ -158,6 +161,7 @@ class StreamingTracker:
             self.remove(object_id)
         self._queue.clear()
         self._cache.clear()
+        self._last = None
 
     def forget_memory(self) -> None:
         """Forget recent frames and keep the objects: for a stream that jumps, such as a bag that starts again.
@@ -166,6 +170,7 @@ class StreamingTracker:
         """
         self._bank.ledger.clear_recent()
         self._cache.clear()
+        self._last = None
 
     @torch.inference_mode()
     def step(
@@ -173,13 +178,20 @@ class StreamingTracker:
         rgb: NDArray[np.uint8],
         stamp_ns: int | None = None,
         evidence: Mapping[int, DepthEvidence] | None = None,
+        only: Collection[int] | None = None,
     ) -> Tracks:
         """Track all objects into the next picture.
+
+        Objects that are not among `only` sit this frame out: what was said of them last stands, with the
+        stamp of its own frame, and no memory of this frame is made for them. Their memory goes on to span
+        the same time with fewer frames, as if those pictures had been dropped for them alone. New objects
+        and those that are pointed at are never left out.
 
         Args:
             rgb: (H, W, 3) uint8, red first.
             stamp_ns: of the picture; without stamps, frames are numbered from 0 and prompts may name the number.
             evidence: by object id, what depth shows where an unseen object was.
+            only: ids of the objects whose turn it is; all of them where it is left out.
 
         Raises:
             MalformedImage: not such a picture; nothing has changed then.
@@ -189,6 +201,8 @@ class StreamingTracker:
         due, rejected = self._accept(due)
         self._catch_up([d for d in due if d.frame is not frame])
         live = [i for i in self._slots.ids if self._objects[i].first_frame < frame.index]
+        resting = self._resting(live, only, due, rgb.shape[:2])
+        live = [i for i in live if i not in resting]
         ids, decoded = self._advance(frame, live, [d.prompt for d in due if d.frame is frame])
         for d in due:
             self._objects[d.prompt.object_id].prompted = True
@@ -196,9 +210,22 @@ class StreamingTracker:
         drawn = {i: prompt.mask for i, prompt in latest.items() if isinstance(prompt, MaskPrompt)}
         seen = observe(frame, ids, decoded, self._objects, evidence or {}, self._config, drawn)
         self._apply_policy(seen.observations)
-        return seen.tracks(rejected, notes)
+        tracks = seen.tracks(rejected, notes)
+        if resting and self._last is not None:
+            tracks = with_resting(tracks, self._last, resting)
+            tracks = replace(tracks, labels=tuple(self._objects[i].label for i in tracks.ids.tolist()))
+        self._last = tracks
+        return tracks
 
     # ------------------------------------------------------------------ how it is done
+
+    def _resting(
+        self, live: Sequence[int], only: Collection[int] | None, due: Sequence[DuePrompt], size: Sequence[int]
+    ) -> tuple[int, ...]:
+        """Live objects that sit this frame out."""
+        last = self._last if self._last is not None and self._last.masks.shape[1:] == tuple(size) else None
+        asked = {d.prompt.object_id for d in due}
+        return tuple(i for i in resting_ids(live, only, last) if i not in asked)
 
     def _apply_policy(self, observations: Sequence[Observation]) -> None:
         for o, admitted in zip(observations, self._policy.admit(observations), strict=True):

@@ -29,6 +29,7 @@ class Tracks:
     last_seen_ns: NDArray[np.int64]  # (N,) stamp of the last frame with the object visible; -1: never
     rejected: tuple[tuple[int, str], ...] = ()  # (object id, why) of prompts that could not be applied
     notes: tuple[str, ...] = ()  # prompts that were applied otherwise than asked, and how
+    resting: tuple[int, ...] = ()  # ids whose rows are those of an earlier frame: it was not their turn
 
     def index(self, object_id: int) -> int:
         """The object's row.
