@@ -15,8 +15,8 @@ __path__ = extend_path(__path__, __name__)
 
 from sam_perception.config import GeometryConfig, PerceptionConfig, TrackerConfig
 from sam_perception.errors import PerceptionError
-from sam_perception.frame import CameraIntrinsics, DistortionModel, RgbdFrame
-from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt
+from sam_perception.frame import CameraIntrinsics, DepthSource, DistortionModel, RgbdFrame
+from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, TextPrompt
 from sam_perception.scene import ObjectState, OrientedBox, Scene, Track
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BoxPrompt",
     "CameraIntrinsics",
+    "DepthSource",
     "DistortionModel",
     "GeometryConfig",
     "MaskPrompt",
@@ -36,6 +37,7 @@ __all__ = [
     "PointPrompt",
     "RgbdFrame",
     "Scene",
+    "TextPrompt",
     "Track",
     "TrackerConfig",
 ]

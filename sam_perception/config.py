@@ -223,6 +223,92 @@ class EverythingConfig(Validated):
 
 
 @dataclass(frozen=True)
+class WordsConfig(Validated):
+    """Objects that are asked for in words, and how they are found again."""
+
+    model: str = setting(
+        "", "Grounding DINO, OWLv2 or CLIP: a directory or a name on the Hugging Face Hub; empty: no words"
+    )
+    box_threshold: float = setting(0.3, "detections with a lower score are not taken", low=0.0, high=1.0)
+    text_threshold: float = setting(
+        0.25, "Grounding DINO: mean score of the words' tokens from which a box is meant by them", low=0.0, high=1.0
+    )
+    nms_iou: float = setting(0.5, "of boxes that overlap by more than this (IoU) the surest stays", low=0.0, high=1.0)
+    search_period_s: float = setting(
+        1.0, "time between two searches for what was not found yet, or is LOST", low=0.0, high=3600.0
+    )
+    gate_m: float = setting(
+        0.3,
+        "a lost object is found again at most this far from where it was, plus speed times time",
+        low=0.0,
+        high=100.0,
+    )
+    gate_speed_m_s: float = setting(0.5, "how fast a lost object may move, seen from the camera", low=0.0, high=100.0)
+    min_likeness: float = setting(
+        0.5, "cosine between what a lost object looked like and what a candidate looks like", low=-1.0, high=1.0
+    )
+
+
+@dataclass(frozen=True)
+class DetectorConfig(Validated):
+    """Objects that a detector of fixed classes finds by itself, its own or on ~/detections."""
+
+    model: str = setting(
+        "", "object detection or instance segmentation (DETR family, Mask2Former): directory or name; empty: none"
+    )
+    rate_hz: float = setting(2.0, "how often the model looks at a picture", low=0.01, high=1000.0)
+    classes: str = setting("", "classes that become objects, separated by commas; empty: all")
+    threshold: float = setting(0.5, "detections with a lower score are not taken", low=0.0, high=1.0)
+    nms_iou: float = setting(0.7, "of boxes that overlap by more than this (IoU) the surest stays", low=0.0, high=1.0)
+    match_iou: float = setting(
+        0.3, "a detection that overlaps a tracked object by this (IoU) is that object", low=0.01, high=1.0
+    )
+    match_m: float = setting(
+        0.1, "one that overlaps it at all, and is this close to it in space, is that object too", low=0.0, high=10.0
+    )
+
+
+@dataclass(frozen=True)
+class SemanticConfig(Validated):
+    """Which pixels are floor and which are wall, by a model, for navigation."""
+
+    model: str = setting("", "semantic segmentation (SegFormer and others): a directory or a name; empty: none")
+    rate_hz: float = setting(2.0, "how often the model looks at a picture", low=0.01, high=1000.0)
+    floor: str = setting(
+        "floor,road,sidewalk,rug,path,grass,earth,sand", "the model's classes that are ground, separated by commas"
+    )
+    wall: str = setting(
+        "wall,building,door,windowpane,curtain,fence", "the model's classes that are walls, separated by commas"
+    )
+    min_share: float = setting(
+        0.5, "of a plane's labelled points must say floor, or wall, for it to count", low=0.01, high=1.0
+    )
+
+
+@dataclass(frozen=True)
+class DepthConfig(Validated):
+    """Depth where the sensor has none, guessed from colour by a model."""
+
+    mode: str = setting(
+        "sensor",
+        "sensor: nothing is guessed; fill: guesses fill holes; estimate: guesses stand in for the sensor, whose "
+        "depth, where there is any, gives them their scale",
+        choices=("sensor", "fill", "estimate"),
+    )
+    model: str = setting("", "DPT, Depth Anything and others: a directory or a name on the Hugging Face Hub")
+    min_valid_share: float = setting(
+        0.02, "of the pixels need the sensor's depth, or the guess has no scale", low=0.0, high=1.0
+    )
+    max_relative_error: float = setting(
+        0.15, "guesses that fit the sensor worse than this share of depth are not used", low=0.001, high=1.0
+    )
+    unscaled_error: float = setting(
+        0.25, "relative error of models that give metres, where there is no sensor to fit them to", low=0.0, high=10.0
+    )
+    navigate: bool = setting(False, "also let ground and obstacles come from guesses; holes are then not UNKNOWN")
+
+
+@dataclass(frozen=True)
 class PerceptionConfig(Validated):
     """Everything `Perception` can be told.
 
@@ -243,6 +329,10 @@ class PerceptionConfig(Validated):
     grasps: GraspConfig = field(default_factory=GraspConfig)
     navigation: NavigationConfig = field(default_factory=NavigationConfig)
     everything: EverythingConfig = field(default_factory=EverythingConfig)
+    words: WordsConfig = field(default_factory=WordsConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    semantic: SemanticConfig = field(default_factory=SemanticConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
 
 
 def settings_of(config: Any, prefix: str = "") -> Iterator[Setting]:

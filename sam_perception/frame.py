@@ -98,6 +98,32 @@ def _read_only(array: NDArray[Scalar]) -> NDArray[Scalar]:
     return view
 
 
+class DepthSource(Enum):
+    """Where the depth of objects comes from; values are those of the messages' `depth_source`."""
+
+    SENSOR = 0
+    FILLED = 1  # the sensor's, with a model's guess where it has none
+    ESTIMATED = 2  # a model's guess alone
+
+
+@dataclass(frozen=True, eq=False)
+class DepthGuess:
+    """What a model that sees colour alone takes for depth, in metres; see `geometry.depth_fit`.
+
+    A guess errs by whole surfaces, not by pixels: the standard deviations are those of an object's depth,
+    and do not average out over its pixels.
+    """
+
+    depth_m: NDArray[np.float32]  # (H, W) along the optical axis; 0: no guess
+    source: DepthSource  # FILLED: used where the sensor has no return; ESTIMATED: used everywhere
+    disparity_sigma: float  # 1/m, standard deviation of inverse depth: of the fit to the sensor's depth
+    relative_sigma: float = 0.0  # share of depth that is added to it, where nothing was fitted
+
+    def sigma_m(self, depth_m: float) -> float:
+        """Standard deviation of a guess of `depth_m` metres."""
+        return math.hypot(self.disparity_sigma * depth_m**2, self.relative_sigma * depth_m)
+
+
 @dataclass(frozen=True, eq=False)  # arrays break ==
 class RgbdFrame:
     """A synchronised pair in `frame_id` (optical: x right, y down, z forward; REP-103).
@@ -117,6 +143,7 @@ class RgbdFrame:
     intrinsics: CameraIntrinsics  # of the colour camera
     stamp_ns: int  # of the colour image, nanoseconds
     frame_id: str
+    guess: DepthGuess | None = None  # kept apart, so that only who asks for it takes it for depth
 
     def __post_init__(self) -> None:
         rgb, depth = np.asarray(self.rgb), np.asarray(self.depth_m)
@@ -138,8 +165,17 @@ class RgbdFrame:
             raise StampError(f"stamp is {self.stamp_ns} ns: stamps must not be negative; check the driver's clock")
         if not self.frame_id:
             raise FrameError("frame_id is empty: set the optical frame's name in the image headers")
+        if self.guess is not None and self.guess.depth_m.shape != rgb.shape[:2]:
+            raise MalformedImage(
+                f"guessed depth is {self.guess.depth_m.shape}, colour {rgb.shape[:2]} (H, W): make it for this picture"
+            )
         object.__setattr__(self, "rgb", _read_only(rgb))
         object.__setattr__(self, "depth_m", _read_only(depth))
+
+    @property
+    def depth_source(self) -> DepthSource:
+        """Where the depth of objects in this frame comes from."""
+        return DepthSource.SENSOR if self.guess is None else self.guess.source
 
     @property
     def height(self) -> int:

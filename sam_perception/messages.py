@@ -105,7 +105,12 @@ def tracked_object_array(types: MessageTypes, scene: Scene, *, with_masks: bool 
     """`TrackedObjectArray` of every object in the scene, seen or not."""
     scene_header = header(types, scene.stamp_ns, scene.frame_id)
     objects = [tracked_object(types, track, scene_header, with_mask=with_masks) for track in scene.objects]
-    return types("sam_perception/TrackedObjectArray", header=scene_header, objects=objects)
+    return types(
+        "sam_perception/TrackedObjectArray",
+        header=scene_header,
+        objects=objects,
+        depth_source=scene.depth_source.value,
+    )
 
 
 def tracked_object(types: MessageTypes, track: Track, scene_header: Message, *, with_mask: bool) -> Message:
@@ -116,6 +121,7 @@ def tracked_object(types: MessageTypes, track: Track, scene_header: Message, *, 
         "sam_perception/TrackedObject",
         id=track.id,
         label=track.label,
+        label_score=float(track.label_score),
         state=track.state.value,
         score=float(track.score),
         mask_score=float(track.mask_score),

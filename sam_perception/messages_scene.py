@@ -19,6 +19,7 @@ def grasp_target_array(types: MessageTypes, scene: Scene) -> Message:
         targets=[grasp_target(types, target) for target in scene.grasp_targets],
         ungraspable_ids=np.array(list(scene.grasp_reasons), np.uint16),
         reasons=list(scene.grasp_reasons.values()),
+        depth_source=scene.depth_source.value,
     )
 
 
@@ -63,6 +64,7 @@ def obstacle_array(types: MessageTypes, scene: Scene) -> Message:
         has_ground=ground is not None,
         ground_normal=vector(types, _NOWHERE if ground is None else ground.normal),
         camera_height=float("nan") if ground is None else float(ground.offset_m),
+        depth_source=scene.around_source.value,
     )
 
 

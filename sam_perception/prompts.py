@@ -17,6 +17,10 @@ MAX_OBJECT_ID = 65535  # ids are pixel values of the mono16 mask; 0 is backgroun
 
 MAX_LABEL_LENGTH = 128
 
+# Objects that detectors find are numbered from here, so that they take no id that a person is about to give.
+FOUND_IDS_FROM = 1001
+MAX_TEXT_LENGTH = 200  # characters; detectors read a few dozen words at most
+
 FOREGROUND = 1
 BACKGROUND = 0
 
@@ -188,7 +192,42 @@ class MaskPrompt:
             )
 
 
-Prompt = Union[PointPrompt, BoxPrompt, MaskPrompt]
+@dataclass(frozen=True)
+class TextPrompt:
+    """What to look for, in words; a detector finds it, and finds it again after it was lost.
+
+    The first instance becomes object `object_id`; further ones get ids from `FOUND_IDS_FROM` up.
+
+    Raises:
+        PromptError: no words, an id or a count out of range, a negative stamp.
+    """
+
+    object_id: int
+    text: str  # "a red mug": one thing, without a full stop
+    max_instances: int = 1  # surest first
+    label: str = ""  # the objects' name; the words where it is left out
+    stamp_ns: int | None = None  # of the image that is meant; None: the next frame
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "object_id", _check_common(self.object_id, self.stamp_ns))
+        if not isinstance(self.text, str):
+            raise PromptError(f"text is {self.text!r}: say what to look for, as in 'a red mug'")
+        text = " ".join(self.text.split()).strip(" .;,")
+        if not any(letter.isalnum() for letter in text):
+            raise PromptError(f"text is {self.text!r}, which says nothing: write what to look for, as in 'a red mug'")
+        if len(text) > MAX_TEXT_LENGTH:
+            raise PromptError(f"text has {len(text)} characters, at most {MAX_TEXT_LENGTH}: describe one thing shortly")
+        if type(self.max_instances) is not int or not 1 <= self.max_instances <= MAX_OBJECT_ID:
+            raise PromptError(f"max_instances is {self.max_instances!r}: pass a whole number from 1")
+        object.__setattr__(self, "text", text)
+        object.__setattr__(self, "label", self.label or text)
+
+    def check_inside(self, width: int, height: int) -> None:
+        """Words fit every picture."""
+
+
+Prompt = Union[PointPrompt, BoxPrompt, MaskPrompt]  # points at pixels, which is what a tracker needs
+AnyPrompt = Union[Prompt, TextPrompt]
 
 
 def with_object_id(prompt: Prompt, object_id: int) -> Prompt:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_perception.frame import DepthSource
 from sam_perception.messages import Message, stamp_ns_of
 from sam_perception.scene import (
     GraspKind,
@@ -28,7 +29,8 @@ from sam_perception.scene import (
 def scene_from_objects(message: Message, width: int, height: int) -> Scene:
     """The scene of a `TrackedObjectArray` for images of `width` x `height`; the clouds are not in it."""
     tracks = tuple(_track(one, width, height) for one in message.objects)
-    return Scene(stamp_ns_of(message.header.stamp), message.header.frame_id, width, height, tracks)
+    stamp_ns, source = stamp_ns_of(message.header.stamp), _depth_source(message)
+    return Scene(stamp_ns, message.header.frame_id, width, height, tracks, depth_source=source)
 
 
 def with_grasps(scene: Scene, message: Message) -> Scene:
@@ -45,7 +47,12 @@ def with_obstacles(scene: Scene, message: Message) -> Scene:
         unknown, outline = float("nan"), np.zeros((0, 3))
         normal, height_m = _xyz(message.ground_normal), float(message.camera_height)
         ground = Plane(normal, height_m, PlaneKind.GROUND, unknown, unknown, outline)
-    return replace(scene, ground=ground, obstacles=tuple(_obstacle(one) for one in message.segments))
+    obstacles = tuple(_obstacle(one) for one in message.segments)
+    return replace(scene, ground=ground, obstacles=obstacles, around_source=_depth_source(message))
+
+
+def _depth_source(message: Message) -> DepthSource:
+    return DepthSource(getattr(message, "depth_source", 0))  # bags from before it was said have the sensor's
 
 
 def _grasp(one: Message) -> GraspTarget:
@@ -91,6 +98,7 @@ def _track(one: Message, width: int, height: int) -> Track:
         mask=_mask(one, width, height),
         last_seen_ns=stamp_ns_of(one.last_seen),
         lifted=_lifted(one),
+        label_score=float(getattr(one, "label_score", 0.0)),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.errors import UnknownObject
+from sam_perception.frame import DepthSource
 
 
 class ObjectState(Enum):
@@ -80,6 +81,7 @@ class Track:
     mask: NDArray[np.bool_]  # (H, W); all false when not visible
     last_seen_ns: int  # stamp of the last frame with the object visible; 0: never yet
     lifted: Lifted = field(default_factory=Lifted)
+    label_score: float = 0.0  # how sure a detector was of `label`; 0 where a person gave it
 
     @property
     def points(self) -> NDArray[np.float32]:
@@ -280,6 +282,8 @@ class Scene:
     obstacles: tuple[ObstacleSegment, ...] = ()  # in order of id
     scene_points: NDArray[np.float32] = field(default_factory=_empty_points)  # (S, 3) metres, all but the targets
     scene_colors: NDArray[np.uint8] = field(default_factory=_empty_colors)  # (S, 3) RGB of `scene_points`
+    depth_source: DepthSource = DepthSource.SENSOR  # of the objects' points, centroids, boxes and grasps
+    around_source: DepthSource = DepthSource.SENSOR  # of ground, planes, obstacles and `scene_points`
 
     def object(self, object_id: int) -> Track:
         """The object with this id.
