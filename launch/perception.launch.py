@@ -1,93 +1,137 @@
-"""Starts the perception node, configured and active, on a RealSense's topics.
+"""Starts the perception node on a camera's topics, and the camera and RViz if asked to.
 
-ros2 launch sam_perception perception.launch.py model:=sam2.1-hiera-tiny rviz:=true
+ros2 launch sam_perception perception.launch.py camera:=realsense2 rviz:=true
+ros2 launch sam_perception perception.launch.py preset:=tabletop_arm model:=sam2.1-hiera-tiny
+ros2 launch sam_perception perception.launch.py parameters:="{grasps.gripper: robotiq_2f85, sync.slop_s: 0.03}"
 ros2 launch sam_perception perception.launch.py --show-args
 """
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
+import yaml
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
-from launch.events import matches_action
 from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
-from lifecycle_msgs.msg import Transition
 
 # Parameters that are arguments too, with the type that turns an argument into the parameter's value.
-# An argument that is not given leaves the parameter to params_file, and that to its default.
+# An argument that is not given leaves the parameter to the files, and those to its default.
 OVERRIDES = {"model": str, "device": str, "max_objects": int}
+
+PRESETS = ("tabletop_arm", "mobile_base", "jetson", "cpu")
+CAMERAS = ("none", "realsense2", "sdk")
+RESPAWN_DELAY_S = 2.0
 
 # What RViz shows, as config/perception.rviz names it.
 RVIZ_TOPICS = ("overlay", "object_points", "scene_points", "obstacle_points", "grasp_poses", "markers")
+
+# Where each middleware looks for its settings, and the file that gives images room in it. Fast DDS 2 (Humble,
+# Jazzy) reads the first, Fast DDS 3 (Kilted) the second.
+DDS_PROFILES = {
+    "FASTRTPS_DEFAULT_PROFILES_FILE": ("", "fastdds_images.xml"),
+    "FASTDDS_DEFAULT_PROFILES_FILE": ("", "fastdds_images.xml"),
+    "CYCLONEDDS_URI": ("file://", "cyclonedds_images.xml"),
+}
+
+
+def argument(
+    name: str, default: Any, description: str, choices: tuple[str, ...] | None = None
+) -> DeclareLaunchArgument:
+    """One line of what can be given on the command line."""
+    return DeclareLaunchArgument(name, default_value=default, description=description, choices=choices)
 
 
 def arguments() -> list[DeclareLaunchArgument]:
     """Everything that can be given on the command line, with its meaning."""
     share = FindPackageShare("sam_perception")
-    camera = "/camera/camera"
+    topics = ["/", LaunchConfiguration("camera_namespace"), "/", LaunchConfiguration("camera_name")]
     return [
-        DeclareLaunchArgument("name", default_value="sam_perception", description="the node's name"),
-        DeclareLaunchArgument("namespace", default_value="", description="the node's namespace"),
-        DeclareLaunchArgument(
-            "params_file",
-            default_value=PathJoinSubstitution([share, "config", "perception.yaml"]),
-            description="YAML file of parameters",
+        argument("name", "sam_perception", "the node's name"),
+        argument("namespace", "", "the node's namespace"),
+        argument("params_file", PathJoinSubstitution([share, "config", "perception.yaml"]), "YAML file of parameters"),
+        argument("preset", "", "config/<preset>.yaml on top of params_file", ("", *PRESETS)),
+        argument("parameters", "{}", "any parameters, on top of the files: '{max_objects: 4, sync.slop_s: 0.03}'"),
+        argument("model", "", "model; empty: the files'"),
+        argument("device", "", "auto, cpu, cuda; empty: the files'"),
+        argument("max_objects", "", "empty: the files'"),
+        argument("use_sim_time", "false", "take time from /clock"),
+        argument(
+            "camera", "none", "none: it runs already; realsense2: realsense2_camera; sdk: realsense_node", CAMERAS
         ),
-        DeclareLaunchArgument("model", default_value="", description="model; empty: the params_file's"),
-        DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda; empty: the params_file's"),
-        DeclareLaunchArgument("max_objects", default_value="", description="empty: the params_file's"),
-        DeclareLaunchArgument("use_sim_time", default_value="false", description="take time from /clock"),
-        DeclareLaunchArgument("color", default_value=f"{camera}/color/image_raw", description="colour image topic"),
-        DeclareLaunchArgument(
-            "depth",
-            default_value=f"{camera}/aligned_depth_to_color/image_raw",
-            description="depth image topic, aligned to colour",
-        ),
-        DeclareLaunchArgument(
-            "camera_info", default_value=f"{camera}/color/camera_info", description="the colour camera's info topic"
-        ),
-        DeclareLaunchArgument("autostart", default_value="true", description="configure and activate the node"),
-        DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error"),
-        DeclareLaunchArgument("rviz", default_value="false", description="start RViz too"),
-        DeclareLaunchArgument("rviz_frame", default_value="camera_link", description="RViz' fixed frame"),
+        argument("camera_name", "camera", "the camera's node"),
+        argument("camera_namespace", "camera", "the camera's namespace"),
+        argument("camera_serial", "", "the RealSense with this serial number; empty: the first one found"),
+        argument("camera_params_file", "", "YAML file of the camera node's parameters"),
+        argument("color", [*topics, "/color/image_raw"], "colour image topic"),
+        argument("depth", [*topics, "/aligned_depth_to_color/image_raw"], "depth image topic, aligned to colour"),
+        argument("camera_info", [*topics, "/color/camera_info"], "the colour camera's info topic"),
+        argument("autostart", "true", "configure and activate the node; false: a lifecycle manager does"),
+        argument("respawn", "false", "start the node again when it ends; it takes up its objects"),
+        argument("log_level", "info", "debug, info, warn or error"),
+        argument("rviz", "false", "start RViz too"),
+        argument("rviz_frame", "camera_link", "RViz' fixed frame"),
     ]
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The actions, once the arguments are known."""
-    node = perception_node(context)
-    configure = ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_CONFIGURE)
-    activate = ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_ACTIVATE)
-    autostart = IfCondition(LaunchConfiguration("autostart"))
+    """The actions, once the arguments are known; the environment first, for the camera too."""
+    return [*dds_profiles(context), *camera_node(context), perception_node(context), rviz(context)]
+
+
+def dds_profiles(context: LaunchContext) -> list[SetEnvironmentVariable]:
+    """Room for images in the middleware (see the files), unless settings were chosen already."""
+    folder = PathJoinSubstitution([FindPackageShare("sam_perception"), "config"]).perform(context)
+    fast_dds_chosen = any(os.environ.get(name) for name in DDS_PROFILES if name.startswith("FAST"))
     return [
-        # The handler first, so that no transition is missed. A node that cannot load its model goes
-        # back to unconfigured and is left there: its log says why.
-        RegisterEventHandler(
-            OnStateTransition(
-                target_lifecycle_node=node,
-                start_state="configuring",
-                goal_state="inactive",
-                entities=[EmitEvent(event=activate)],
-            ),
-            condition=autostart,
-        ),
-        node,
-        EmitEvent(event=configure, condition=autostart),
-        rviz(context),
+        SetEnvironmentVariable(name, f"{scheme}{folder}/{file}")
+        for name, (scheme, file) in DDS_PROFILES.items()
+        if not (fast_dds_chosen if name.startswith("FAST") else os.environ.get(name))
+    ]
+
+
+def camera_node(context: LaunchContext) -> list[Node]:
+    """The camera, if it is to be started here, with depth aligned to colour and in step with it."""
+    kind = LaunchConfiguration("camera").perform(context)
+    if kind == "none":
+        return []
+    serial = ParameterValue(LaunchConfiguration("camera_serial"), value_type=str)  # digits, yet no number
+    params_file = LaunchConfiguration("camera_params_file").perform(context)
+    if kind == "sdk":
+        package, executable = "sam_perception", "realsense_node"
+        parameters: dict[str, Any] = {"serial": serial, "camera_name": LaunchConfiguration("camera_name")}
+    else:
+        package, executable = "realsense2_camera", "realsense2_camera_node"
+        parameters = {
+            "serial_no": serial,
+            "camera_name": LaunchConfiguration("camera_name"),
+            "enable_color": True,
+            "enable_depth": True,
+            "enable_sync": True,
+            "align_depth.enable": True,
+        }
+    return [
+        Node(
+            package=package,
+            executable=executable,
+            name=LaunchConfiguration("camera_name"),
+            namespace=LaunchConfiguration("camera_namespace"),
+            parameters=[parameters, *([params_file] if params_file else [])],
+            output="screen",
+        )
     ]
 
 
 def perception_node(context: LaunchContext) -> LifecycleNode:
-    """The node with its parameters, topics and DDS profile."""
+    """The node with its parameters and topics."""
     given = {name: LaunchConfiguration(name).perform(context) for name in OVERRIDES}
-    overrides = {name: OVERRIDES[name](value) for name, value in given.items() if value}
+    overrides = {name: _parameter(OVERRIDES[name](value)) for name, value in given.items() if value}
     return LifecycleNode(
         package="sam_perception",
         executable="perception_node",
@@ -95,28 +139,49 @@ def perception_node(context: LaunchContext) -> LifecycleNode:
         namespace=LaunchConfiguration("namespace"),
         parameters=[
             LaunchConfiguration("params_file"),
-            # autostart is for those who run the node without this file, which changes its states itself.
-            {"autostart": False, "use_sim_time": LaunchConfiguration("use_sim_time"), **overrides},
+            *preset(context),
+            any_parameters(context),
+            # The node changes its own states, so that it does so after a respawn, too.
+            {
+                name: ParameterValue(LaunchConfiguration(name), value_type=bool)
+                for name in ("autostart", "use_sim_time")
+            },
+            overrides,
         ],
         remappings=[
             ("color/image_raw", LaunchConfiguration("color")),
             ("depth/image_raw", LaunchConfiguration("depth")),
             ("color/camera_info", LaunchConfiguration("camera_info")),
         ],
-        additional_env=dds_profile(context),
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+        respawn=LaunchConfiguration("respawn").perform(context).lower() == "true",
+        respawn_delay=RESPAWN_DELAY_S,
         output="screen",
     )
 
 
-def dds_profile(context: LaunchContext) -> dict[str, str]:
-    """Room in shared memory for images (see the file), unless a profile was chosen already."""
-    variables = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-    if any(os.environ.get(name) for name in variables):
-        return {}
-    path = PathJoinSubstitution([FindPackageShare("sam_perception"), "config", "fastdds_images.xml"]).perform(context)
-    # Fast DDS 2 (Humble, Jazzy) reads the first, Fast DDS 3 (Kilted) the second.
-    return dict.fromkeys(variables, path)
+def preset(context: LaunchContext) -> list[PathJoinSubstitution]:
+    """The preset's file, if one was asked for."""
+    name = LaunchConfiguration("preset").perform(context)
+    return [PathJoinSubstitution([FindPackageShare("sam_perception"), "config", f"{name}.yaml"])] if name else []
+
+
+def any_parameters(context: LaunchContext) -> dict[str, Any]:
+    """What `parameters` holds.
+
+    Raises:
+        ValueError: it is no mapping of names to values.
+    """
+    text = LaunchConfiguration("parameters").perform(context)
+    values = yaml.safe_load(text) or {}
+    if not isinstance(values, dict) or any(isinstance(value, (dict, list)) for value in values.values()):
+        raise ValueError(f"parameters is {text!r}: give a mapping such as '{{grasps.friction: 0.4, max_objects: 4}}'")
+    return {str(name): _parameter(value) for name, value in values.items()}
+
+
+def _parameter(value: Any) -> Any:
+    """As it is: launch reads a text again as YAML otherwise, which makes a number of a serial number."""
+    return ParameterValue(value, value_type=str) if isinstance(value, str) else value
 
 
 def rviz(context: LaunchContext) -> Node:
@@ -133,7 +198,7 @@ def rviz(context: LaunchContext) -> Node:
             LaunchConfiguration("rviz_frame"),
         ],
         remappings=[(f"/sam_perception/{topic}", f"{private}/{topic}") for topic in RVIZ_TOPICS],
-        parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
+        parameters=[{"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)}],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
 

@@ -35,6 +35,9 @@ def ensure_ros_environment() -> None:
         profile = shared_file("config/fastdds_images.xml")
         if profile is not None:
             os.environ.update(dict.fromkeys(_PROFILE_VARIABLES, str(profile)))
+    profile = shared_file("config/cyclonedds_images.xml")
+    if profile is not None:
+        os.environ.setdefault("CYCLONEDDS_URI", profile.as_uri())
 
 
 def shared_file(name: str) -> Path | None:

@@ -1,0 +1,71 @@
+"""The SROS2 policy allows what the node does, and nothing else."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from package_facts import ROOT
+from ros_harness import Harness
+
+POLICY = ROOT / "config" / "sros2_policy.xml"
+NODE, CAMERA, OPERATOR = "/sam_perception", "/sam_perception/camera", "/sam_perception/operator"
+# The launch file's topics, by the names that the node has for them.
+REMAPPED = {
+    "/color/image_raw": "/camera/camera/color/image_raw",
+    "/depth/image_raw": "/camera/camera/aligned_depth_to_color/image_raw",
+    "/color/camera_info": "/camera/camera/color/camera_info",
+}
+
+
+def allowed(enclave: str, kind: str, qualifier: str) -> set[str]:
+    """Full names of the topics or services that an enclave may use."""
+    root = ET.parse(POLICY).getroot()  # noqa: S314 - our own file
+    profile = root.find(f"enclaves/enclave[@path='{enclave}']/profiles/profile")
+    assert profile is not None
+    return set(_full_names(profile, kind, qualifier))
+
+
+def _full_names(profile: Any, kind: str, qualifier: str) -> Iterator[str]:
+    namespace, node = profile.get("ns").rstrip("/"), profile.get("node")
+    for group in profile.findall(f"{kind}s"):
+        if group.get(qualifier) == "ALLOW":
+            for entry in group.findall(kind):
+                name = entry.text.replace("~", f"{namespace}/{node}")
+                yield name if name.startswith("/") else f"{namespace}/{name}"
+
+
+def names(found: list[tuple[str, list[str]]]) -> set[str]:
+    return {REMAPPED.get(name, name) for name, _ in found}
+
+
+def test_the_policy_names_exactly_what_the_node_uses(harness: Harness) -> None:
+    node = harness.node()
+    graph = (node.get_name(), node.get_namespace())
+    published = names(node.get_publisher_names_and_types_by_node(*graph))
+    assert published == allowed(NODE, "topic", "publish")
+    # Time and transforms are read where parameters ask for them.
+    read = names(node.get_subscriber_names_and_types_by_node(*graph))
+    assert read <= allowed(NODE, "topic", "subscribe")
+    assert allowed(NODE, "topic", "subscribe") - read <= {"/clock", "/tf", "/tf_static", "/parameter_events"}
+    served = names(node.get_service_names_and_types_by_node(*graph))
+    # Since Jazzy, and only where a parameter asks for it.
+    assert allowed(NODE, "service", "reply") - served <= {"/sam_perception/get_type_description"}
+    assert served <= allowed(NODE, "service", "reply")
+
+
+def test_the_camera_may_publish_what_it_has() -> None:
+    topics = pytest.importorskip("sam_perception.ros.realsense_node").TOPICS
+    assert {topic.replace("~", "/camera/camera") for topic in topics} <= allowed(CAMERA, "topic", "publish")
+    assert {name for name in allowed(CAMERA, "topic", "publish") if name.startswith("/camera")} == {
+        topic.replace("~", "/camera/camera") for topic in topics
+    }
+
+
+def test_an_operator_may_prompt_and_look_and_not_pose_as_the_node() -> None:
+    written = allowed(OPERATOR, "topic", "publish")
+    assert "/sam_perception/prompt" in written
+    assert not (written - {"/rosout", "/parameter_events"}) & allowed(NODE, "topic", "publish")
+    assert allowed(OPERATOR, "service", "reply") == set()
