@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from enum import Flag, auto
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from sam_perception.geometry import Sightings, lift_scene
 from sam_perception.manipulation import scene_grasps
 from sam_perception.navigation import ObstacleMap, Surroundings
 from sam_perception.prompts import Prompt, check_label
-from sam_perception.scene import DepthEvidence, Scene, Track
+from sam_perception.scene import DepthEvidence, Lifted, Scene, Track
 from sam_perception.stages import StageError, Stages
 from sam_perception.stamps import StampOrder
 
@@ -64,9 +64,14 @@ class Tracker(Protocol):
         """Point at an object, from the next step on."""
 
     def step(
-        self, rgb: NDArray[np.uint8], stamp_ns: int, evidence: Mapping[int, DepthEvidence] | None = None, /
+        self,
+        rgb: NDArray[np.uint8],
+        stamp_ns: int,
+        evidence: Mapping[int, DepthEvidence] | None = None,
+        only: Collection[int] | None = None,
+        /,
     ) -> Tracks:
-        """Track all objects into the next picture."""
+        """Track all objects, or those whose turn it is, into the next picture."""
 
     def remove(self, object_id: int, /) -> None:
         """Forget one object."""
@@ -96,6 +101,7 @@ class Perception:
         self._tracker = tracker or _load_tracker(self._config)
         self._order = StampOrder()
         self._sightings = Sightings()
+        self._lifted: dict[int, Lifted] = {}  # of the last frame
         self._obstacles = ObstacleMap(self._config.navigation, self._config.geometry)
         self._stages = Stages()
 
@@ -164,7 +170,14 @@ class Perception:
         self._config = config
         self._obstacles.reconfigure(config.navigation, config.geometry)
 
-    def step(self, frame: RgbdFrame, *, wanted: Wanted = Wanted.ALL, on_error: StageError | None = None) -> Scene:
+    def step(
+        self,
+        frame: RgbdFrame,
+        *,
+        wanted: Wanted = Wanted.ALL,
+        on_error: StageError | None = None,
+        only: Collection[int] | None = None,
+    ) -> Scene:
         """Everything known about the next frame.
 
         Objects that are out of sight are in the scene too, with a state that says so. A stream that
@@ -175,6 +188,8 @@ class Perception:
             wanted: what has a use; `navigation.enabled` and `grasps.enabled` of the settings have the last word.
             on_error: called with a stage and its error where anything but segmentation fails; the scene then
                 lacks what `LOST_WITH` names. Without it such an error is raised.
+            only: ids of the objects whose turn it is; the others keep all that was said of them last, with its
+                own stamp in `last_seen_ns`, and are named in `resting`. Without it everyone's turn it is.
 
         Raises:
             StampError: the stamp is repeated or a little older than the newest one; nothing has changed.
@@ -188,12 +203,13 @@ class Perception:
         with stages.optional("evidence"):
             evidence = self._sightings.evidence(frame, geometry)
         with stages.required("segmentation"):
-            tracks = self._tracker.step(frame.rgb, frame.stamp_ns, evidence)
-        scene, around = _scene_of(frame, tracks, notes), None
+            tracks = self._tracker.step(frame.rgb, frame.stamp_ns, evidence, *(() if only is None else (only,)))
+        scene, around = _scene_of(frame, tracks, notes, self._lifted), None
         with stages.optional("geometry"):
-            self._sightings.remember(frame, scene.objects, geometry)
+            self._sightings.remember(frame, scene.objects, geometry, scene.resting)
             if Wanted.POSITIONS in needed:
                 scene = lift_scene(frame, scene, geometry)
+        self._lifted = {track.id: track.lifted for track in scene.objects}
         if Wanted.OBSTACLES in needed:
             with stages.optional("navigation"):
                 scene, around = self._look_around(frame, scene)
@@ -253,7 +269,9 @@ def _check_size(frame: RgbdFrame) -> None:
         )
 
 
-def _scene_of(frame: RgbdFrame, tracks: Tracks, notes: tuple[str, ...]) -> Scene:
+def _scene_of(frame: RgbdFrame, tracks: Tracks, notes: tuple[str, ...], before: Mapping[int, Lifted]) -> Scene:
+    # What was lifted before belongs to the masks of objects that rest.
+    kept = {i: before[i] for i in tracks.resting if i in before}
     objects = tuple(
         Track(
             id=int(object_id),
@@ -263,6 +281,7 @@ def _scene_of(frame: RgbdFrame, tracks: Tracks, notes: tuple[str, ...]) -> Scene
             mask_score=float(tracks.mask_scores[row]),
             mask=tracks.masks[row],
             last_seen_ns=max(0, int(tracks.last_seen_ns[row])),
+            lifted=kept.get(int(object_id), Lifted()),
         )
         for row, object_id in enumerate(tracks.ids)
     )
@@ -275,6 +294,7 @@ def _scene_of(frame: RgbdFrame, tracks: Tracks, notes: tuple[str, ...]) -> Scene
         objects,
         rejected=rejected,
         notes=(*notes, *tracks.notes),
+        resting=tracks.resting,
     )
 
 

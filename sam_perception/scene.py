@@ -37,6 +37,14 @@ class DepthEvidence(Enum):
     EMPTY = "empty"  # one sees past the place, to something farther away
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where depth puts an object in one frame, told from its mask and the median of its depth."""
+
+    position_m: tuple[float, float, float]  # in the camera's optical frame
+    size_m: float  # square root of the area that the mask covers at that depth
+
+
 @dataclass(frozen=True, eq=False)
 class OrientedBox:
     """A box in the camera's optical frame."""
@@ -275,6 +283,7 @@ class Scene:
     timings_ms: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # per stage
     rejected: tuple[str, ...] = ()  # prompts that could not be applied to this frame, and why
     notes: tuple[str, ...] = ()  # what was done otherwise than asked, or happened to the stream
+    resting: tuple[int, ...] = ()  # objects whose turn it was not: all of them is of the frame of `last_seen_ns`
     grasp_targets: tuple[GraspTarget, ...] = ()  # per object best first, in order of object id
     grasp_reasons: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))  # object id: why none
     ground: Plane | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +67,7 @@ class ColorTracker:
         self.gate.set()
         self.delay_s = 0.0
         self.stamps: list[int] = []
+        self.said: dict[int, tuple[NDArray[np.bool_], int]] = {}  # mask and stamp of its last turn
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -102,7 +103,11 @@ class ColorTracker:
         self.forgotten += 1
 
     def step(
-        self, rgb: NDArray[np.uint8], stamp_ns: int, evidence: Mapping[int, DepthEvidence] | None = None
+        self,
+        rgb: NDArray[np.uint8],
+        stamp_ns: int,
+        evidence: Mapping[int, DepthEvidence] | None = None,
+        only: Collection[int] | None = None,
     ) -> Tracks:
         self.gate.wait(20)
         if self.delay_s:
@@ -121,10 +126,16 @@ class ColorTracker:
         self.queue.clear()
         ids = self.object_ids
         masks = np.zeros((len(ids), *rgb.shape[:2]), bool)
+        resting = tuple(i for i in ids if only is not None and i not in only and i in self.said)
         for row, object_id in enumerate(ids):
+            if object_id in resting:
+                masks[row] = self.said[object_id][0]
+                continue
             masks[row] = np.abs(rgb.astype(np.int16) - self.objects[object_id]).max(axis=2) < _ALIKE
         seen = masks.reshape(len(ids), -1).sum(axis=1) >= 16 if ids else np.zeros(0, bool)
         masks[~seen] = False
+        stamps = [self.said[i][1] if i in resting else stamp_ns for i in ids]
+        self.said = {i: (masks[row].copy(), stamps[row]) for row, i in enumerate(ids)}
         logits: Any = None
         return Tracks(
             ids=np.array(ids, np.int64),
@@ -134,8 +145,9 @@ class ColorTracker:
             mask_scores=np.where(seen, 0.8, 0.0).astype(np.float32),
             states=tuple(ObjectState.TRACKED if s else ObjectState.OCCLUDED for s in seen),
             labels=tuple(self.labels[i] for i in ids),
-            last_seen_ns=np.where(seen, stamp_ns, -1).astype(np.int64),
+            last_seen_ns=np.where(seen, np.array(stamps, np.int64), -1),
             rejected=tuple(rejected),
+            resting=resting,
         )
 
 

@@ -196,3 +196,19 @@ def test_importing_it_loads_neither_torch_nor_open3d_nor_ros() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout.strip() == "[]"
+
+
+def test_an_object_whose_turn_it_is_not_keeps_all_that_was_said_of_it() -> None:
+    perception = Perception(PerceptionConfig(), tracker=ColorTracker())
+    perception.prompt(PointPrompt(1, [RED_POINT]))
+    perception.prompt(PointPrompt(2, [(47.0, 20.0)]))
+    first = perception.step(make_frame(10**9))
+    farther = make_depth_m() + np.float32(0.25)
+    second = perception.step(make_frame(2 * 10**9, depth_m=farther), only=[2])
+    assert second.resting == (1,)
+    assert second.object(1).lifted is first.object(1).lifted
+    assert second.object(1).last_seen_ns == first.stamp_ns
+    assert second.object(2).centroid[2] == pytest.approx(0.75, abs=1e-3)
+    third = perception.step(make_frame(3 * 10**9, depth_m=farther))
+    assert third.resting == ()
+    assert third.object(1).centroid[2] == pytest.approx(0.75, abs=1e-3)

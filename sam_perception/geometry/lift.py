@@ -57,9 +57,14 @@ def lift(frame: RgbdFrame, mask: NDArray[np.bool_], settings: GeometryConfig) ->
 
 
 def lift_scene(frame: RgbdFrame, scene: Scene, settings: GeometryConfig) -> Scene:
-    """The scene with points, centroid and box of every visible object; `frame` is the scene's own."""
+    """The scene with points, centroid and box of every visible object; `frame` is the scene's own.
+
+    Objects that rest are left as they are: their masks do not belong to this frame's depth.
+    """
     objects = tuple(
-        replace(track, lifted=lift(frame, track.mask, settings)) if track.state.visible else track
+        replace(track, lifted=lift(frame, track.mask, settings))
+        if track.state.visible and track.id not in scene.resting
+        else track
         for track in scene.objects
     )
     return replace(scene, objects=objects)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,12 +30,17 @@ class Sightings:
     def __init__(self) -> None:
         self._places: dict[int, _Sighting] = {}
 
-    def remember(self, frame: RgbdFrame, tracks: Sequence[Track], settings: GeometryConfig) -> None:
-        """Take the places of the visible ones among `tracks`; objects that are not among them are forgotten."""
+    def remember(
+        self, frame: RgbdFrame, tracks: Sequence[Track], settings: GeometryConfig, resting: Collection[int] = ()
+    ) -> None:
+        """Take the places of the visible ones among `tracks`; objects that are not among them are forgotten.
+
+        The masks of those `resting` are of an earlier frame: their places stand.
+        """
         known = {track.id for track in tracks}
         self._places = {i: place for i, place in self._places.items() if i in known}
         for track in tracks:
-            if track.state.visible:
+            if track.state.visible and track.id not in resting:
                 self._places[track.id] = _sighting(frame, track, settings)
 
     def evidence(self, frame: RgbdFrame, settings: GeometryConfig) -> dict[int, DepthEvidence]:
