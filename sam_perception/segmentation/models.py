@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from sam_perception.errors import CheckpointError, ConfigError, ModelError, ModelNotFound
+from sam_perception.segmentation.export_manifest import is_exported
 
 PACKAGED = ("nano",)
 PUBLISHED = {
@@ -40,10 +41,11 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 def load_model(
     name_or_dir: str | Path, device: str = "auto", dtype: str = "auto", *, allow_download: bool = False
 ) -> Any:
-    """A transformers `Sam2VideoModel`, ready for tracking.
+    """A transformers `Sam2VideoModel`, or an exported model, ready for tracking.
 
     Args:
-        name_or_dir: one of `MODEL_NAMES`, or a folder with `config.json` and `model.safetensors`.
+        name_or_dir: one of `MODEL_NAMES`, or a folder with `config.json` and `model.safetensors`, or one
+            that `sam-perception export` has written; its device may also be tensorrt or tensorrt:N.
         device: auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.
         dtype: auto, float32, bfloat16 or float16; auto takes bfloat16 on GPUs that have it, float16 on
             others and float32 on the CPU.
@@ -55,13 +57,17 @@ def load_model(
         ModelError: a model that this package cannot track with.
         ConfigError: unknown device or number format.
     """
+    if is_exported(Path(name_or_dir).expanduser()):
+        from sam_perception.segmentation.onnx_model import open_exported
+
+        return open_exported(Path(name_or_dir).expanduser(), device, dtype)
     target = resolve_device(device)
     number_format = resolve_dtype(dtype, target)
     folder = find_checkpoint(name_or_dir, allow_download=allow_download)
     verify_checksums(folder)
     config = _read_config(folder)
     model = _read_weights(folder, config).eval().requires_grad_(False).to(target)
-    return _in_format(model, number_format)
+    return in_format(model, number_format)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -129,7 +135,7 @@ def find_checkpoint(name_or_dir: str | Path, *, allow_download: bool = False) ->
         if place.is_dir():
             return _complete(place)
     if name in PUBLISHED:
-        return _complete(_hub_folder(name, allow_download))
+        return _complete(hub_folder(name, PUBLISHED[name], allow_download=allow_download))
     raise ModelNotFound(f"model {name} is not at {places[0]}: reinstall sam_perception, it comes with the package")
 
 
@@ -143,17 +149,25 @@ def _complete(folder: Path) -> Path:
     return folder
 
 
-def _hub_folder(name: str, allow_download: bool) -> Path:
+def hub_folder(name: str, repository: str, *, allow_download: bool) -> Path:
+    """Where Hugging Face's cache keeps a model.
+
+    Args:
+        name: what people call it here.
+        repository: its place on the Hub, owner/name.
+        allow_download: fetch it if it is not there.
+
+    Raises:
+        ModelNotFound: not there; says how to get it.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = snapshot_download(
-            PUBLISHED[name], allow_patterns=[CONFIG, WEIGHTS], local_files_only=not allow_download
-        )
+        folder = snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS], local_files_only=not allow_download)
     except (LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(
-            f"model {name} is not on this machine: run `huggingface-cli download {PUBLISHED[name]} {CONFIG} {WEIGHTS}` "
+            f"model {name} is not on this machine: run `huggingface-cli download {repository} {CONFIG} {WEIGHTS}` "
             f"where there is a network, or copy the two files to a folder {name} in the folder that the environment "
             f"variable {MODELS_DIR_VARIABLE} names"
         ) from error
@@ -175,7 +189,7 @@ def verify_checksums(folder: Path) -> None:
         if not name:
             continue
         file = folder / name
-        seen = _sha256(file) if file.is_file() else "no file"
+        seen = sha256_of(file) if file.is_file() else "no file"
         if seen != expected:
             raise CheckpointError(
                 f"{file} does not match its checksum (sha256 {seen[:16]}, expected {expected[:16]}): "
@@ -183,7 +197,8 @@ def verify_checksums(folder: Path) -> None:
             )
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """A file's SHA-256 in hexadecimal."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
@@ -208,7 +223,7 @@ def _read_config(folder: Path) -> Any:
     return _or_checkpoint_error(lambda: Sam2VideoConfig.from_dict(entries), file)
 
 
-def _in_format(model: Any, dtype: torch.dtype) -> Any:
+def in_format(model: Any, dtype: torch.dtype) -> Any:
     """The model in another number format; what encodes coordinates stays in float32.
 
     bfloat16 tells only 256 positions apart along a picture's side.
@@ -224,6 +239,21 @@ def _in_format(model: Any, dtype: torch.dtype) -> Any:
 
 def _read_weights(folder: Path, config: Any) -> Any:
     from transformers import Sam2VideoModel
+
+    return read_weights(folder, Sam2VideoModel, config)
+
+
+def read_weights(folder: Path, kind: Any, config: Any = None) -> Any:
+    """A model of the transformers class `kind` with a folder's weights, float32 on the CPU.
+
+    Args:
+        folder: with `config.json` and `model.safetensors`.
+        kind: class of the model.
+        config: of it; the folder's own when left out.
+
+    Raises:
+        CheckpointError: the files cannot be read or do not fit together.
+    """
     from transformers.utils import logging
 
     file = folder / WEIGHTS
@@ -232,9 +262,9 @@ def _read_weights(folder: Path, config: Any) -> Any:
     logging.disable_progress_bar()
     try:
         model, seen = _or_checkpoint_error(
-            lambda: Sam2VideoModel.from_pretrained(
+            lambda: kind.from_pretrained(
                 folder,
-                config=config,
+                **({} if config is None else {"config": config}),
                 dtype=torch.float32,
                 attn_implementation="sdpa",
                 local_files_only=True,
