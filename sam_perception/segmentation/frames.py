@@ -50,6 +50,14 @@ class CachedFrame:
             self._projected = network.project(self.features(network))
         return self._projected
 
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the picture, its features and the masks on it take."""
+        parts = [self.pixels, self._prepared, self._projected, *self.logits.values()]
+        if self._features is not None:
+            parts += [*self._features.fine, self._features.top, self._features.tokens]
+        return sum(part.numel() * part.element_size() for part in parts if part is not None)
+
     def forget(self, object_id: int) -> None:
         """Drop what is known of an object that was removed."""
         self.clicks.pop(object_id, None)
@@ -58,10 +66,12 @@ class CachedFrame:
 
 
 class FrameCache:
-    """The newest `length` frames, oldest first."""
+    """The newest frames, oldest first: `length` of them, or fewer where they take more than `limit_bytes`."""
 
-    def __init__(self, length: int) -> None:
-        self._frames: deque[CachedFrame] = deque(maxlen=length)
+    def __init__(self, length: int, limit_bytes: int) -> None:
+        self._frames: deque[CachedFrame] = deque()
+        self._length, self._limit_bytes = length, limit_bytes
+        self._frame_bytes = 1  # of the largest frame so far
         self._next = 0
 
     def __iter__(self) -> Iterator[CachedFrame]:
@@ -69,13 +79,18 @@ class FrameCache:
 
     @property
     def length(self) -> int:
-        """How many frames are kept at most."""
-        return self._frames.maxlen or 0
+        """How many frames are kept at most; one in any case."""
+        return max(1, min(self._length, self._limit_bytes // self._frame_bytes))
 
     @property
     def newest(self) -> CachedFrame:
         """The frame added last."""
         return self._frames[-1]
+
+    def leaves_next(self, index: int) -> bool:
+        """Whether the frame of this number is dropped when the next one comes."""
+        self._measure()
+        return len(self._frames) >= self.length and index <= self._frames[-self.length].index
 
     def add(self, pixels: Tensor, size: tuple[int, int], stamp_ns: int | None) -> CachedFrame:
         """Number the frame and keep it; without a stamp its number stands in for one."""
@@ -83,10 +98,22 @@ class FrameCache:
         if self._frames and stamp_ns <= self._frames[-1].stamp_ns:
             # The clock went back (a bag was looped): no prompt can name the frames from before.
             self._frames.clear()
+        self._measure()
         frame = CachedFrame(self._next, stamp_ns, size, pixels)
         self._frames.append(frame)
+        while len(self._frames) > self.length:
+            self._frames.popleft()
         self._next += 1
         return frame
+
+    def _measure(self) -> None:
+        # Features come after the frame; all frames of a stream end up with equally many.
+        self._frame_bytes = max([self._frame_bytes, *(frame.size_bytes for frame in self._frames)])
+
+    def keep(self, length: int) -> None:
+        """Keep the newest `length` frames from now on."""
+        if length != self.length:
+            self._frames = deque(self._frames, maxlen=length)
 
     def clear(self) -> None:
         """Forget all frames; numbering goes on."""
@@ -169,5 +196,5 @@ def _frame_for(stamp_ns: int | None, waited: int, cache: FrameCache) -> tuple[Ca
     age_s = (newest.stamp_ns - stamp_ns) * 1e-9
     return newest, (
         f"is {age_s:.3f} s old, older than the {len(list(cache))} frames whose features are kept: applied to the "
-        "newest frame; raise tracker.feature_cache_frames if prompts take that long"
+        "newest frame; raise tracker.feature_cache_frames, and feature_cache_mb, if prompts take that long"
     )

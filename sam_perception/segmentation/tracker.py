@@ -47,12 +47,13 @@ from numpy.typing import NDArray
 from sam_perception.config import TrackerConfig
 from sam_perception.errors import NoFreeSlot, PromptError, UnknownObject
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
-from sam_perception.scene import DepthEvidence
+from sam_perception.scene import DepthEvidence, Placement
 from sam_perception.segmentation.backend import Backend, backend_of
+from sam_perception.segmentation.catchup import CatchUp, Portion, split
 from sam_perception.segmentation.frames import CachedFrame, DuePrompt, FrameCache, PromptQueue
 from sam_perception.segmentation.network import Decoded
 from sam_perception.segmentation.observing import TrackedObject, observe
-from sam_perception.segmentation.policy import FifoPolicy, MemoryPolicy, Observation
+from sam_perception.segmentation.policy import Keep, MemoryPolicy, Observation, make_policy
 from sam_perception.segmentation.preprocess import ImageScaler
 from sam_perception.segmentation.prompting import Prompter, Tracked
 from sam_perception.segmentation.slots import SlotMap
@@ -70,7 +71,7 @@ class StreamingTracker:
         model: a transformers `Sam2VideoModel`, as `load_model` returns it; its weights are read now.
         max_objects: memory is set aside for this many.
         config: of the memory and of what counts as seen.
-        policy: which frames are remembered; SAM 2's own by default.
+        policy: which frames are remembered; by default the one that `config` names.
 
     Raises:
         ModelError: the model is of another kind.
@@ -84,15 +85,16 @@ class StreamingTracker:
         policy: MemoryPolicy | None = None,
     ) -> None:
         self._config = config or TrackerConfig()
-        self._policy = policy or FifoPolicy()
+        self._policy = policy or make_policy(self._config)
         self._network: Backend = backend_of(model)
         self._scaler = ImageScaler(self._network.size, self._network.device, self._network.dtype)
         self._prompter = Prompter(self._network, self._scaler)
         self._bank = self._network.bank(max_objects, self._config)
         self._slots = SlotMap(max_objects)
-        self._cache = FrameCache(self._config.feature_cache_frames)
-        self._queue = PromptQueue()
+        self._cache = FrameCache(self._config.feature_cache_frames, self._config.feature_cache_mb << 20)
+        self._queue, self._late = PromptQueue(), CatchUp()
         self._objects: dict[int, TrackedObject] = {}
+        self._unjudged: tuple[Observation, ...] = ()
         self._last: Tracks | None = None
 
     # ------------------------------------------------------------------ what is asked of it
@@ -100,19 +102,20 @@ class StreamingTracker:
     @property
     def object_ids(self) -> tuple[int, ...]:
         """Ids of the objects that are tracked, ascending; not those that wait for a frame."""
-        return tuple(sorted(self._objects))
+        return tuple(sorted(i for i, known in self._objects.items() if known.begun))
 
     @property
     def waiting(self) -> tuple[int, ...]:
-        """Ids of the objects with a prompt that waits for its frame."""
-        return self._queue.ids
+        """Ids of the objects with a prompt that waits for its frame, or for its turn to be worked off."""
+        return tuple(dict.fromkeys((*(i for i, known in self._objects.items() if not known.begun), *self._queue.ids)))
 
     def prompt(self, prompt: Prompt) -> None:
         """Point at an object, new or tracked; takes effect in the next step.
 
         Without a stamp it means the next frame. With one it means that frame: a frame still kept is
-        found again and the object is brought forward from there; an older one is replaced by the
-        newest; one that lies ahead is waited for.
+        found again and the object is brought forward from there, some frames in each step, while its answer
+        in the newest frame is the best that it has so far; an older one is replaced by the newest; one that
+        lies ahead is waited for.
 
         Raises:
             PromptError: not a prompt that a tracker can use.
@@ -138,6 +141,9 @@ class StreamingTracker:
         if object_id in self._objects:
             self._bank.ledger.clear(self._slots.release(object_id))
             del self._objects[object_id]
+            self._late.forget(object_id)
+            self._policy.forget(object_id)
+            self._unjudged = tuple(o for o in self._unjudged if o.object_id != object_id)
             for frame in self._cache:
                 frame.forget(object_id)
         elif not waited:
@@ -157,7 +163,7 @@ class StreamingTracker:
 
     def reset(self) -> None:
         """Forget all objects, prompts and frames."""
-        for object_id in self.object_ids:
+        for object_id in tuple(self._objects):
             self.remove(object_id)
         self._queue.clear()
         self._cache.clear()
@@ -170,7 +176,13 @@ class StreamingTracker:
         """
         self._bank.ledger.clear_recent()
         self._cache.clear()
+        self._unjudged = ()
         self._last = None
+
+    def keep_features(self, frames: int | None = None) -> None:
+        """Keep the image features of so many frames at most; None: of as many as the config says."""
+        most = self._config.feature_cache_frames
+        self._cache.keep(most if frames is None else min(frames, most))
 
     @torch.inference_mode()
     def step(
@@ -183,9 +195,8 @@ class StreamingTracker:
         """Track all objects into the next picture.
 
         Objects that are not among `only` sit this frame out: what was said of them last stands, with the
-        stamp of its own frame, and no memory of this frame is made for them. Their memory goes on to span
-        the same time with fewer frames, as if those pictures had been dropped for them alone. New objects
-        and those that are pointed at are never left out.
+        stamp of its own frame, and no memory of this frame is made for them, as if that picture had been
+        dropped for them alone. New objects and those that are pointed at are never left out.
 
         Args:
             rgb: (H, W, 3) uint8, red first.
@@ -196,26 +207,44 @@ class StreamingTracker:
         Raises:
             MalformedImage: not such a picture; nothing has changed then.
         """
-        frame = self._cache.add(self._scaler.pixels(rgb), rgb.shape[:2], stamp_ns)
+        pixels = self._scaler.pixels(rgb)
+        self.judge({})
+        frame = self._cache.add(pixels, rgb.shape[:2], stamp_ns)
         due, notes = self._queue.due(self._cache)
         due, rejected = self._accept(due)
-        self._catch_up([d for d in due if d.frame is not frame])
-        live = [i for i in self._slots.ids if self._objects[i].first_frame < frame.index]
+        due = self._catch_up(due, notes)
+        live = [i for i in self._slots.ids if self._objects[i].begun and self._objects[i].first_frame < frame.index]
         resting = self._resting(live, only, due, rgb.shape[:2])
         live = [i for i in live if i not in resting]
-        ids, decoded = self._advance(frame, live, [d.prompt for d in due if d.frame is frame])
-        for d in due:
-            self._objects[d.prompt.object_id].prompted = True
-        latest = {d.prompt.object_id: d.prompt for d in due if d.frame is frame}
+        ids, decoded = self._advance(frame, live, [d.prompt for d in due])
+        latest = {d.prompt.object_id: d.prompt for d in due}
         drawn = {i: prompt.mask for i, prompt in latest.items() if isinstance(prompt, MaskPrompt)}
         seen = observe(frame, ids, decoded, self._objects, evidence or {}, self._config, drawn)
-        self._apply_policy(seen.observations)
+        self._unjudged = seen.observations
         tracks = seen.tracks(rejected, notes)
         if resting and self._last is not None:
             tracks = with_resting(tracks, self._last, resting)
             tracks = replace(tracks, labels=tuple(self._objects[i].label for i in tracks.ids.tolist()))
         self._last = tracks
         return tracks
+
+    @torch.inference_mode()
+    def judge(self, placements: Mapping[int, Placement]) -> None:
+        """Let the memory policy decide on the newest frame, with what depth says about it.
+
+        Without this call it decides at the next step, not knowing any depth.
+
+        Args:
+            placements: by object id, where depth puts the visible ones in the newest frame.
+        """
+        observations = [replace(o, placement=placements.get(o.object_id)) for o in self._unjudged]
+        self._unjudged = ()
+        for seen, keep in zip(observations, self._policy.admit(observations), strict=True):
+            slot = self._slots.slot(seen.object_id)
+            if Keep.LASTING in keep:
+                self._bank.keep(slot, seen.frame)
+            if Keep.RECENT not in keep and not seen.prompted:
+                self._bank.ledger.discard(slot, seen.frame)
 
     # ------------------------------------------------------------------ how it is done
 
@@ -226,11 +255,6 @@ class StreamingTracker:
         last = self._last if self._last is not None and self._last.masks.shape[1:] == tuple(size) else None
         asked = {d.prompt.object_id for d in due}
         return tuple(i for i in resting_ids(live, only, last) if i not in asked)
-
-    def _apply_policy(self, observations: Sequence[Observation]) -> None:
-        for o, admitted in zip(observations, self._policy.admit(observations), strict=True):
-            if not admitted and not o.prompted:
-                self._bank.ledger.discard(self._slots.slot(o.object_id), o.frame)
 
     def _accept(self, due: Sequence[DuePrompt]) -> tuple[list[DuePrompt], list[tuple[int, str]]]:
         """Sort out prompts that do not fit their picture; give new objects a slot."""
@@ -252,21 +276,39 @@ class StreamingTracker:
             known.first_frame = min(known.first_frame, frame.index)
         return accepted, rejected
 
-    def _catch_up(self, late: Sequence[DuePrompt]) -> None:
-        """Apply prompts to frames of the past and bring their objects, and no others, forward to now."""
-        start: dict[int, int] = {}
-        for d in late:
-            start[d.prompt.object_id] = min(d.frame.index, start.get(d.prompt.object_id, d.frame.index))
-        for frame in [f for f in self._cache if late and f is not self._cache.newest]:
-            prompts = [d.prompt for d in late if d.frame is frame]
-            asked = {p.object_id for p in prompts}
-            ids = [
-                i
-                for i, first in start.items()
-                # On a frame that was pointed at before, that answer stands.
-                if self._objects[i].first_frame < frame.index >= first and (i in asked or i not in frame.prompted)
-            ]
-            self._advance(frame, ids, prompts)
+    def _catch_up(self, due: Sequence[DuePrompt], notes: list[str]) -> list[DuePrompt]:
+        """Bring objects with prompts on frames of the past forward, as far as one step may.
+
+        Returns:
+            The prompts to apply to the newest frame.
+        """
+        newest = self._cache.newest
+        now, past = split(due, newest, self._late)
+        for d in past:
+            self._late.add(d)
+        for d in self._late.stranded(self._cache):
+            now.append(DuePrompt(d.prompt, newest))
+            notes.append(f"prompt for object {d.prompt.object_id} lost its frame, since the stream jumped: "
+                         "applied to the newest frame")  # fmt: skip
+        done = 0
+        while done < self._config.catch_up_frames or self._late.pressing(self._cache):
+            portion = self._late.portion(self._cache)
+            if portion is None:
+                break
+            self._work_off(portion)
+            done += 1
+        return [*self._late.arrived(newest), *now]
+
+    def _work_off(self, portion: Portion) -> None:
+        frame, prompts = portion.frame, [d.prompt for d in portion.prompts]
+        asked = {p.object_id for p in prompts}
+        ids = [
+            i
+            for i in portion.object_ids
+            # On a frame that was pointed at before, that answer stands.
+            if self._objects[i].first_frame < frame.index and (i in asked or i not in frame.prompted)
+        ]
+        self._advance(frame, ids, prompts)
 
     def _advance(
         self, frame: CachedFrame, ids: Sequence[int], prompts: Sequence[Prompt]
@@ -283,6 +325,8 @@ class StreamingTracker:
         slots = [self._slots.slot(i) for i in ids]
         self._bank.write(slots, frame.index, memories, decoded.pointers, prompted)
         frame.logits.update(zip(ids, decoded.logits, strict=True))
+        for i in answered:
+            self._objects[i].prompted = self._objects[i].begun = True
         return ids, decoded
 
     def _track(self, frame: CachedFrame, ids: Sequence[int]) -> Tracked:
