@@ -101,3 +101,7 @@ class SourceError(PerceptionError):
 
 class SinkError(PerceptionError):
     """A bag, report or folder cannot be written."""
+
+
+class ConsoleError(PerceptionError):
+    """The web console cannot be served, or a browser has sent it what it does not understand."""

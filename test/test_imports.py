@@ -19,6 +19,7 @@ LAYERS: list[tuple[set[str], bool]] = [
     ({"overlay_scene", "markers"}, True),
     ({"perception"}, False),
     ({"sources", "sinks", "training"}, True),
+    ({"web"}, False),
     ({"ros"}, False),
     ({"commands"}, False),
     ({"cli"}, False),
@@ -33,6 +34,7 @@ ONLY_IN = {
     "pyrealsense2": {"sources"},
     "rosbags": {"sources", "sinks"},
     "av": {"sinks"},
+    "aiohttp": {"web"},
 }
 
 

@@ -104,7 +104,8 @@ def test_requirements_are_pinned(name: str) -> None:
 
 def test_requirements_hold_what_pip_is_told_to_install() -> None:
     project = pyproject()["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["io"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["io"] + extras["console"]
     names = {re.split(r"[<>=\[; ]", text)[0].lower() for text in wanted}
     for name in ("runtime.txt", "runtime-ros.txt"):
         assert names == {pin.name.lower() for pin in requirements(name)}

@@ -15,7 +15,7 @@ from sam_perception.perception import FIXED_SETTINGS
 from sam_perception.ros.settings import NodeConfig
 
 # Read when the node is configured (or started); everything else may change at any time.
-_AT_CONFIGURE = (*FIXED_SETTINGS, "autostart", "diagnostics_period_s", "resume_max_age_s", "sync", "output")
+_AT_CONFIGURE = (*FIXED_SETTINGS, "autostart", "diagnostics_period_s", "resume_max_age_s", "sync", "output", "web")
 _ANY_TIME_INPUTS = ("input.expected_rate_hz", "input.timeout_s")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sam_perception.config import Validated, setting
 from sam_perception.ros.synchronizer import BACKENDS
+from sam_perception.web import WebConfig
 
 _RELIABILITY = ("best_effort", "reliable")
 
@@ -62,3 +63,4 @@ class NodeConfig(Validated):
     input: InputConfig = field(default_factory=InputConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    web: WebConfig = field(default_factory=WebConfig)
