@@ -105,6 +105,14 @@ class TrackerConfig(Validated):
     min_mask_area_px: int = setting(16, "masks with fewer pixels count as not seen", low=1, high=1_000_000)
     lost_after_frames: int = setting(30, "unseen frames after which OCCLUDED becomes LOST", low=1, high=100_000)
     confirm_frames: int = setting(3, "seen frames after which REACQUIRED becomes TRACKED", low=1, high=1000)
+    memory_fallback: bool = setting(
+        True,
+        "where the device's memory runs out, make do with less, step by step: objects in turns, image features of one "
+        "frame, half precision, CPU; false: the frame is dropped",
+    )
+    memory_recover_s: float = setting(
+        30.0, "undisturbed time after which such a step is taken back", low=0.1, high=86_400.0
+    )
 
 
 @dataclass(frozen=True)
