@@ -120,6 +120,19 @@ def diagnose_frames(health: HealthSnapshot) -> Status:
     return _status("frames", problems, f"{health.rate_hz:.1f} Hz processed", values)
 
 
+def diagnose_outputs(unheard: Mapping[str, str]) -> Status:
+    """Subscribers that DDS keeps from hearing, which nothing else tells."""
+    problems = [
+        (
+            WARN,
+            f"a subscriber of {topic} asks for more {policy} than is offered and gets nothing: ask for volatile and "
+            "best effort there, or set output.reliability or qos_overrides here",
+        )
+        for topic, policy in sorted(unheard.items())
+    ]
+    return _status("outputs", problems, "every subscriber can be served", {})
+
+
 def diagnose_latency(health: HealthSnapshot) -> Status:
     """Percentiles per stage, in milliseconds, over the last frames."""
     values: dict[str, str] = {}

@@ -186,6 +186,8 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
             statuses.append(diagnosis.diagnose_inputs(health, self._camera.wiring(), self._settings.node.input))
         newest = pipeline.newest()
         statuses.append(diagnosis.diagnose_frames(health))
+        if self._scene_outputs is not None:
+            statuses.append(diagnosis.diagnose_outputs(self._scene_outputs.unheard))
         statuses.append(diagnosis.diagnose_latency(health))
         statuses.append(diagnosis.diagnose_objects(newest.scene if newest else None, pipeline.desk.waiting))
         return statuses

@@ -9,6 +9,7 @@ from operator import or_
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from sam_perception import messages, messages_scene
@@ -21,6 +22,11 @@ from sam_perception.ros.inputs import make_qos
 from sam_perception.ros.message_types import RosTypes, message_class
 from sam_perception.ros.settings import OutputConfig
 from sam_perception.scene import Scene
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks
 
 _TYPES = RosTypes()
 
@@ -71,16 +77,29 @@ class Outputs:
     """
 
     def __init__(self, node: LifecycleNode, config: OutputConfig) -> None:
-        self._node = node
-        self._publishers: dict[str, Any] = {
-            topic: node.create_lifecycle_publisher(
-                message_class(output.kind),
-                topic,
-                make_qos(config.reliability, config.queue_depth),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        self._node, self._config = node, config
+        self._unheard: dict[str, str] = {}
+        self._publishers: dict[str, Any] = {topic: self._publisher(topic, o.kind) for topic, o in OUTPUTS.items()}
+
+    @property
+    def unheard(self) -> dict[str, str]:
+        """By topic, the QoS policy for which a subscriber gets nothing."""
+        return dict(self._unheard)
+
+    def _publisher(self, topic: str, kind: str) -> Any:
+        def on_incompatible(event: Any) -> None:
+            self._unheard[topic] = qos_policy_name_from_kind(event.last_policy_kind)
+            self._node.get_logger().warning(
+                f"{topic}: a subscriber asks for more {self._unheard[topic]} than is offered, and gets nothing"
             )
-            for topic, output in OUTPUTS.items()
-        }
+
+        return self._node.create_lifecycle_publisher(
+            message_class(kind),
+            topic,
+            make_qos(self._config.reliability, self._config.queue_depth),
+            event_callbacks=PublisherEventCallbacks(incompatible_qos=on_incompatible),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
 
     def wanted(self) -> frozenset[str]:
         """Topics that somebody subscribes to now."""

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from fake_tracker import FRAME_ID, HEIGHT, RED, RED_BOX, WIDTH, ColorTracker, make_depth_m, make_frame, make_rgb
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_harness import Harness, values_of
-from sam_perception.msg import Prompt
+from sam_perception.msg import Prompt, TrackedObjectArray
 from sensor_msgs.msg import Image, PointCloud2
 
 from sam_perception.frame import CameraIntrinsics, RgbdFrame
@@ -403,6 +403,16 @@ def test_depth_alone_is_said(harness: Harness) -> None:
 def depth_alone(harness: Harness) -> Any:
     status = harness.status("inputs")
     return status if "depth arrives, color does not" in status.message else None
+
+
+def test_a_subscriber_that_asks_for_more_than_is_offered_is_told_of(harness: Harness) -> None:
+    harness.node()
+    late = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE)
+    harness.client.create_subscription(TrackedObjectArray, "/sam_perception/objects", lambda _: None, late)
+    status = harness.status("outputs", lambda s: bool(s.message) and "DURABILITY" in s.message)
+    assert status.level == DiagnosticStatus.WARN
+    assert "~/objects" in status.message
+    assert "ask for volatile" in status.message
 
 
 def test_incompatible_reliability_is_said(harness: Harness) -> None:
