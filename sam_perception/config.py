@@ -182,6 +182,12 @@ class NavigationConfig(Validated):
     )
     min_plane_share: float = setting(0.08, "share of the points that makes a plane", low=0.01, high=1.0)
     max_planes: int = setting(4, "planes looked for", low=1, high=16)
+    ground_switch_frames: int = setting(
+        5, "frames in a row in which another plane must be the ground before it is taken for it", low=1, high=1000
+    )
+    plane_memory_frames: int = setting(
+        150, "where the camera's pose is known: frames after which a sight of a plane counts 1/e", low=1, high=100_000
+    )
     min_obstacle_height_m: float = setting(0.015, "lower things are UNKNOWN, not obstacles", low=0.0, high=10.0)
     max_obstacle_height_m: float = setting(
         100.0, "what is higher above the ground is not in the way", low=0.01, high=1000.0
@@ -203,6 +209,9 @@ class NavigationConfig(Validated):
 class EverythingConfig(Validated):
     """Automatic mask generation: a picture cut up as a whole, by a grid of points. Names are those of SAM's own."""
 
+    model: str = setting(
+        "", "the model for it; empty: the one that tracks; or a name, sam-vit-base and the like too, or a folder"
+    )
     points_per_side: int = setting(32, "points along each side of the picture", low=1, high=256)
     points_per_batch: int = setting(64, "points that go through the mask decoder at once", low=1, high=65_536)
     pred_iou_thresh: float = setting(0.8, "masks that the model is less sure of are dropped", low=0.0, high=1.0)
