@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,10 @@ from sam_perception.ros.desk import ObjectDesk
 from sam_perception.ros.health import SUPERSEDED, Health
 from sam_perception.ros.inputs import Pair
 from sam_perception.ros.publishers import Outputs
+from sam_perception.ros.region_desk import RegionDesk
 from sam_perception.ros.resume import ObjectStore
 from sam_perception.ros.worker import LatestWorker
-from sam_perception.scene import Scene
+from sam_perception.scene import Regions, Scene
 
 _SAME_CLOCK_MS = 60_000.0  # an older image is a replay, whose stamps are of another time
 _LOG_AGAIN_S = 5.0  # the same kind of trouble is logged this often at most
@@ -69,6 +70,7 @@ class Pipeline:
         self._active = False
         self._take_up()
         self._worker: LatestWorker[Pair] = LatestWorker(self._process, self.refuse, "sam_perception inference")
+        self.region_desk = RegionDesk(self._newest_frame, self._search_regions, self._worker.take_up)
 
     @property
     def config(self) -> PerceptionConfig:
@@ -103,6 +105,25 @@ class Pipeline:
             return newest
         scene = lift_scene(newest.frame, newest.scene, self._config.geometry)
         return Processed(newest.frame, scene, lifted=True)
+
+    def regions(self, timeout_s: float = 60.0) -> Regions:
+        """The newest picture cut up as a whole; waits for it, and must not be called in the inference thread.
+
+        Frames go on meanwhile: each waits for one batch of points at most.
+
+        Raises:
+            PerceptionError: there is no picture yet, the model cannot do it, the node stops, or it takes longer.
+        """
+        return self.region_desk.wait(timeout_s)
+
+    def _newest_frame(self) -> RgbdFrame | None:
+        newest = self.newest()
+        return None if newest is None else newest.frame
+
+    def _search_regions(self, frame: RgbdFrame) -> Generator[None, None, Regions]:
+        if self._perception.config is not self._config:
+            self._perception.reconfigure(self._config)
+        return (yield from self._perception.search_regions(frame))
 
     def refuse(self, error: Exception) -> None:
         """Count and log what cannot be used; from any thread."""

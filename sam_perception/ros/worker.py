@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -12,7 +13,8 @@ Item = TypeVar("Item")
 class LatestWorker(Generic[Item]):
     """Handles items in a thread of its own; an item that comes while it is busy replaces the one that waits.
 
-    So there is never a backlog: whatever the handler takes, the next item is the newest one.
+    So there is never a backlog: whatever the handler takes, the next item is the newest one. Long work that can be
+    cut into steps is done beside: one step after each item, and one after the other while there is none.
 
     Args:
         handle: called in the thread, once per item.
@@ -24,6 +26,7 @@ class LatestWorker(Generic[Item]):
         self._on_error = on_error
         self._changed = threading.Condition()
         self._waiting: Item | None = None
+        self._chores: deque[Generator[None, None, None]] = deque()
         self._stopping = False
         # A daemon: a model that takes long over one picture must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -36,6 +39,15 @@ class LatestWorker(Generic[Item]):
             self._waiting = item
             self._changed.notify()
             return replaced
+
+    def take_up(self, chore: Generator[None, None, None]) -> None:
+        """Let the thread go through `chore` step by step; it is closed where the thread ends before."""
+        with self._changed:
+            if not self._stopping:
+                self._chores.append(chore)
+                self._changed.notify()
+                return
+        chore.close()
 
     def clear(self) -> None:
         """Forget the item that waits."""
@@ -54,11 +66,27 @@ class LatestWorker(Generic[Item]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._waiting is not None)
-                if self._stopping or self._waiting is None:
-                    return
+                self._changed.wait_for(lambda: self._stopping or self._waiting is not None or self._chores)
+                if self._stopping:
+                    break
                 item, self._waiting = self._waiting, None
             try:
-                self._handle(item)
+                if item is not None:
+                    self._handle(item)
+                self._do_chore()
             except Exception as error:
                 self._on_error(error)
+        for chore in self._chores:
+            chore.close()
+
+    def _do_chore(self) -> None:
+        """One step of the chore whose turn it is."""
+        if not self._chores:
+            return
+        try:
+            next(self._chores[0])
+        except StopIteration:
+            self._chores.popleft()
+        except Exception:
+            self._chores.popleft()
+            raise

@@ -1,0 +1,109 @@
+"""Where the newest picture is asked to be cut up, and where the answer is kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout  # the builtin one only since Python 3.11
+
+from sam_perception.errors import PerceptionError
+from sam_perception.frame import RgbdFrame
+from sam_perception.prompts import MaskPrompt
+from sam_perception.scene import Regions
+
+Chore = Generator[None, None, None]
+Search = Callable[[RgbdFrame], Generator[None, None, Regions]]
+
+
+class RegionDesk:
+    """Takes requests from any thread; the thread that does inference works them off between frames.
+
+    A frame waits for one batch of points at most. Who asks while a search is under way gets its answer.
+
+    Args:
+        newest: returns the newest frame that was processed, if there is one.
+        search: cuts a frame up, in steps.
+        take_up: leaves steps to the thread that does inference.
+    """
+
+    def __init__(
+        self, newest: Callable[[], RgbdFrame | None], search: Search, take_up: Callable[[Chore], None]
+    ) -> None:
+        self._newest, self._search, self._take_up = newest, search, take_up
+        self._lock = threading.Lock()
+        self._under_way: Future[Regions] | None = None
+        self._last: Regions | None = None
+
+    @property
+    def last(self) -> Regions | None:
+        """The newest answer."""
+        with self._lock:
+            return self._last
+
+    def ask(self) -> Future[Regions]:
+        """The newest picture's regions, when they are there.
+
+        The future raises PerceptionError where there is no picture yet, where the model cannot do it, or
+        where the node stops before it is done.
+        """
+        with self._lock:
+            if self._under_way is not None:
+                return self._under_way
+            future: Future[Regions] = Future()
+            frame = self._newest()
+            if frame is None:
+                future.set_exception(
+                    PerceptionError(
+                        "there is no picture yet to cut up: activate the node and wait for the first pair of images"
+                    )
+                )
+                return future
+            self._under_way = future
+        chore = self._steps(frame, future)
+        next(chore)  # so that it can also be closed before its first step
+        self._take_up(chore)
+        return future
+
+    def wait(self, timeout_s: float) -> Regions:
+        """The same, waited for.
+
+        Raises:
+            PerceptionError: as above, or it takes longer.
+        """
+        try:
+            return self.ask().result(timeout_s)
+        except FutureTimeout:
+            raise PerceptionError(
+                f"the picture was not cut up within {timeout_s:g} s: set everything.points_per_side lower, or use a GPU"
+            ) from None
+
+    def prompt(self, region_id: int, object_id: int, label: str) -> MaskPrompt:
+        """A region of the newest answer as a prompt for the picture that it belongs to.
+
+        Raises:
+            UnknownObject: there is no such region.
+            PerceptionError: no picture was cut up yet.
+        """
+        last = self.last
+        if last is None:
+            raise PerceptionError(f"no region {region_id}: no picture was cut up yet; call ~/segment_everything first")
+        mask = last.region(region_id).mask
+        return MaskPrompt(object_id, mask, label, last.stamp_ns)
+
+    def _steps(self, frame: RgbdFrame, future: Future[Regions]) -> Chore:
+        error: Exception = PerceptionError("the node stopped before the picture was cut up: ask again when it works")
+        regions: Regions | None = None
+        try:
+            yield
+            regions = yield from self._search(frame)
+        except Exception as seen:  # the one who asked gets it
+            error = seen
+        finally:
+            with self._lock:
+                self._under_way = None
+                self._last = regions or self._last
+            if regions is None:
+                future.set_exception(error)
+            else:
+                future.set_result(regions)
