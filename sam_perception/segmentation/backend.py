@@ -28,6 +28,9 @@ class Bank(Protocol):
     ) -> None:
         """Remember one frame of N objects: (N, hw, 64) memories, (N, c) pointers."""
 
+    def keep(self, slot: int, frame: int, /) -> None:
+        """Keep a recent frame of one object for longer than recent frames are kept."""
+
 
 class Backend(Protocol):
     """SAM 2's parts as functions on one flat batch of objects; `network.Network` says what each does.

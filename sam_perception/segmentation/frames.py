@@ -111,9 +111,10 @@ class FrameCache:
         self._frame_bytes = max([self._frame_bytes, *(frame.size_bytes for frame in self._frames)])
 
     def keep(self, length: int) -> None:
-        """Keep the newest `length` frames from now on."""
-        if length != self.length:
-            self._frames = deque(self._frames, maxlen=length)
+        """Keep the newest `length` frames from now on, or fewer where their features take too much memory."""
+        self._length = length
+        while len(self._frames) > self.length:
+            self._frames.popleft()
 
     def clear(self) -> None:
         """Forget all frames; numbering goes on."""

@@ -1,10 +1,17 @@
 """Which place of the memory bank holds which frame, and what of it an object attends to.
 
-Per slot there are `conditioning` places for prompted frames (the first one and the latest ones) and
-behind them a ring for the most recent frames; frame `f` lies at place `conditioning + f % ring`. A
-prompted frame is written to both, and the ring's copy counts only once the conditioning place has been
-given to another frame: that is SAM 2's rule for conditioning frames that are not selected any more. The
-ring is longer than what is attended to by as many frames as a late prompt may lie in the past.
+Per slot there are `conditioning` places for prompted frames (the first one and the latest ones), behind
+them `lasting` places for frames that a policy keeps for longer, and a ring for the most recent frames.
+
+In the ring frame `f` lies at place `f % ring`, as long as every frame is remembered; so all objects use
+the same place. Where a policy refuses frames, the places of refused ones are used first and then that of
+the oldest, so that the last remembered frames stay, however old they are. They are attended to in order
+of age, by rank: with every frame remembered, rank is age, which is SAM 2's rule.
+
+A prompted frame is written to both its own place and the ring, and the ring's copy counts only once the
+conditioning place has been given to another frame: that is SAM 2's rule for conditioning frames that
+are not selected any more. The ring is longer than what is attended to by as many frames as a late prompt
+may lie in the past, and at least by the one that is written before a policy has judged it.
 
 All this is known to the host, so that choosing what is attended to, padding and masking need no
 synchronisation with the device.
@@ -33,16 +40,22 @@ class BankShape:
     tokens: int  # of one memory: h * w of the feature map
     channels: int  # hidden size; pointers have this many
     memory_channels: int  # 64
+    lasting: int = 0  # places for frames that a policy keeps for longer
+
+    @property
+    def kept(self) -> int:
+        """Places that are no part of the ring."""
+        return self.conditioning + self.lasting
 
     @property
     def ring(self) -> int:
         """Places for recent frames."""
-        return self.window + self.history
+        return self.window + max(1, self.history)
 
     @property
     def pointer_ring(self) -> int:
         """Places for recent frames' object pointers."""
-        return self.pointer_window + self.history
+        return self.pointer_window + max(1, self.history)
 
     @property
     def parts(self) -> int:
@@ -67,8 +80,8 @@ class Ledger:
 
     def __init__(self, shape: BankShape) -> None:
         self._shape = shape
-        self._frames = np.full((shape.slots, shape.conditioning + shape.ring), EMPTY, np.int64)
-        self._pointer_frames = np.full((shape.slots, shape.conditioning + shape.pointer_ring), EMPTY, np.int64)
+        self._frames = np.full((shape.slots, shape.kept + shape.ring), EMPTY, np.int64)
+        self._pointer_frames = np.full((shape.slots, shape.kept + shape.pointer_ring), EMPTY, np.int64)
 
     def clear(self, slot: int) -> None:
         """Forget everything of a slot."""
@@ -76,31 +89,38 @@ class Ledger:
         self._pointer_frames[slot] = EMPTY
 
     def clear_recent(self) -> None:
-        """Forget the recent frames of all slots; prompted frames stay."""
-        self._frames[:, self._shape.conditioning :] = EMPTY
-        self._pointer_frames[:, self._shape.conditioning :] = EMPTY
+        """Forget the recent frames of all slots; prompted and lasting frames stay."""
+        self._frames[:, self._shape.kept :] = EMPTY
+        self._pointer_frames[:, self._shape.kept :] = EMPTY
 
     def discard(self, slot: int, frame: int) -> None:
-        """Forget a recent frame; a prompted frame stays."""
-        kept = self._shape.conditioning
+        """Forget a recent frame; a prompted or lasting frame stays."""
+        kept = self._shape.kept
         for frames in (self._frames, self._pointer_frames):
             frames[slot, kept:][frames[slot, kept:] == frame] = EMPTY
 
     def conditioning_frames(self, slot: int) -> tuple[int, ...]:
         """Numbers of the prompted frames that are remembered, oldest first."""
-        frames = self._frames[slot, : self._shape.conditioning]
-        return tuple(sorted(int(f) for f in frames[frames != EMPTY]))
+        return _held(self._frames[slot, : self._shape.conditioning])
 
-    def enter(self, slots: Sequence[int], frame: int) -> tuple[int, int]:
-        """Note a frame in the ring; the places for its memories and its object pointers."""
-        place = self._shape.conditioning + frame % self._shape.ring
-        pointer_place = self._shape.conditioning + frame % self._shape.pointer_ring
-        self._frames[slots, place] = frame
-        self._pointer_frames[slots, pointer_place] = frame
-        return place, pointer_place
+    def lasting_frames(self, slot: int) -> tuple[int, ...]:
+        """Numbers of the frames kept for longer, oldest first."""
+        return _held(self._frames[slot, self._shape.conditioning : self._shape.kept])
+
+    def enter(self, slots: Sequence[int], frame: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Note a frame in the rings; for each slot, the places for its memory and its object pointer."""
+        rows, shape = np.asarray(slots), self._shape
+        places = shape.kept + _places_in_ring(self._frames[rows, shape.kept :], frame, shape.window)
+        pointers = shape.kept + _places_in_ring(self._pointer_frames[rows, shape.kept :], frame, shape.pointer_window)
+        self._frames[rows, places] = frame
+        self._pointer_frames[rows, pointers] = frame
+        return places, pointers
 
     def enter_prompted(self, slot: int, frame: int) -> int:
-        """Note a prompted frame: its own place, a free one, or that of the oldest frame but the very first."""
+        """Note a prompted frame: its own place, a free one, or that of the oldest frame but the very first.
+
+        Frames that were kept for longer before somebody corrected the object are not trusted any more.
+        """
         frames = self._frames[slot, : self._shape.conditioning]
         own, free = np.flatnonzero(frames == frame), np.flatnonzero(frames == EMPTY)
         if own.size or free.size:
@@ -109,37 +129,72 @@ class Ledger:
             by_age = np.argsort(frames)
             place = int(by_age[min(1, len(by_age) - 1)])
         self._frames[slot, place] = self._pointer_frames[slot, place] = frame
+        for held in (self._frames, self._pointer_frames):
+            held[slot, self._shape.conditioning : self._shape.kept] = EMPTY
         return place
 
+    def enter_lasting(self, slot: int, frame: int) -> tuple[int, int, int] | None:
+        """Note that a recent frame is kept for longer, in place of the oldest such frame.
+
+        Returns:
+            The places where its memory and its pointer lie, and the place where both are to be copied; None
+            if there is nothing to copy: no such places, not a recent frame, or kept already.
+        """
+        first, kept = self._shape.conditioning, self._shape.kept
+        memory = np.flatnonzero(self._frames[slot, kept:] == frame)
+        pointer = np.flatnonzero(self._pointer_frames[slot, kept:] == frame)
+        if first == kept or not memory.size or not pointer.size or frame in self._frames[slot, :kept]:
+            return None
+        place = first + int(np.argmin(self._frames[slot, first:kept]))  # EMPTY is less than any frame
+        self._frames[slot, place] = self._pointer_frames[slot, place] = frame
+        return kept + int(memory[0]), kept + int(pointer[0]), place
+
     def select(self, slots: Sequence[int], frame: int) -> Selection:
-        """Choose what objects attend to in a frame: prompted frames, the last ones, and pointers.
+        """Choose what objects attend to in a frame: prompted frames, lasting ones, the last ones, and pointers.
 
         As in SAM 2, memories of prompted frames count even if they lie ahead (a late prompt may lie
         before a correction), pointers only from the past. The frame itself never counts, so that clicks
-        that come one by one give what they give together.
+        that come one by one give what they give together. Lasting frames carry the temporal encoding
+        of prompted ones, which says nothing about age.
         """
         shape, memories, pointers = self._shape, [], []
         for slot in slots:
-            prompted = self._frames[slot, : shape.conditioning].tolist()
-            recent = self._recent(self._frames[slot], shape.ring, frame, shape.window, prompted)
-            # Row age - 1 of the temporal encodings for a recent frame, the last row for a prompted one.
+            kept = self._frames[slot, : shape.kept].tolist()
+            for place in range(shape.conditioning, shape.kept):
+                if kept[place] >= frame:
+                    kept[place] = EMPTY
+            # Row rank - 1 of the temporal encodings for a recent frame, the last row for a prompted one.
             memories.append(
-                [(place, age - 1) for place, age in recent]
-                + [(place, shape.window) for place, f in enumerate(prompted) if f not in (EMPTY, frame)]
+                [(place, rank - 1) for place, rank in self._recent(self._frames[slot], frame, shape.window, kept)]
+                + [(place, shape.window) for place, f in enumerate(kept) if f not in (EMPTY, frame)]
             )
             pointers.append(
-                self._recent(self._pointer_frames[slot], shape.pointer_ring, frame, shape.pointer_window, prompted)
-                + [(place, frame - f) for place, f in enumerate(prompted) if EMPTY != f < frame]
+                self._recent(self._pointer_frames[slot], frame, shape.pointer_window, kept)
+                + [(place, frame - f) for place, f in enumerate(kept) if EMPTY != f < frame]
             )
         return Selection(*_columns(memories), *_columns(pointers))
 
-    def _recent(
-        self, frames: NDArray[np.int64], ring: int, frame: int, window: int, prompted: list[int]
-    ) -> list[tuple[int, int]]:
-        """Place and age of the remembered recent frames, youngest first; not those that are conditioning frames."""
-        held = frames.tolist()
-        places = [(self._shape.conditioning + (frame - age) % ring, age) for age in range(1, min(window, frame) + 1)]
-        return [(place, age) for place, age in places if held[place] == frame - age and frame - age not in prompted]
+    def _recent(self, frames: NDArray[np.int64], frame: int, window: int, kept: list[int]) -> list[tuple[int, int]]:
+        """Place and rank of the last `window` remembered frames, youngest first, without those kept elsewhere too."""
+        first = self._shape.kept
+        held = enumerate(frames[first:].tolist())
+        past = sorted(((f, place) for place, f in held if EMPTY != f < frame), reverse=True)
+        return [(first + place, rank) for rank, (f, place) in enumerate(past[:window], start=1) if f not in kept]
+
+
+def _held(frames: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(sorted(int(f) for f in frames[frames != EMPTY]))
+
+
+def _places_in_ring(held: NDArray[np.int64], frame: int, window: int) -> NDArray[np.int64]:
+    """Where each of N slots writes a frame, given the (N, ring) frames that it holds."""
+    natural = frame % held.shape[1]
+    own = held == frame
+    before = held[:, natural]
+    # Not needed any more: as many younger ones as are attended to. A place that is free counts as such.
+    spent = (before == EMPTY) | ((held > before[:, None]).sum(axis=1) >= window)
+    place = np.where(spent, natural, held.argmin(axis=1))  # EMPTY is less than any frame
+    return np.where(own.any(axis=1), own.argmax(axis=1), place)
 
 
 def _columns(

@@ -38,7 +38,7 @@ class MemoryBank:
         self.shape, self.ledger = shape, Ledger(shape)
         self._attention, self._position = attention, position
         self._device = position.device
-        places, width = shape.conditioning + shape.ring, attention.width
+        places, width = shape.kept + shape.ring, attention.width
         layers = len(attention.layers)
         key_bytes = layers * places * shape.tokens * width * position.element_size()
 
@@ -46,11 +46,11 @@ class MemoryBank:
             return torch.zeros(*size, device=position.device, dtype=position.dtype)
 
         self._values = zeros(shape.slots, places, shape.tokens, shape.memory_channels)
-        self._pointers = zeros(shape.slots, shape.conditioning + shape.pointer_ring, shape.channels)
+        self._pointers = zeros(shape.slots, shape.kept + shape.pointer_ring, shape.channels)
         kept = layers if key_bytes <= KEY_LIMIT_BYTES else 0
         self._keys = [zeros(shape.slots, places, shape.tokens, width) for _ in range(kept)]
-        most = (shape.conditioning + shape.window) * shape.tokens
-        most += (shape.conditioning + shape.pointer_window) * shape.parts
+        most = (shape.kept + shape.window) * shape.tokens
+        most += (shape.kept + shape.pointer_window) * shape.parts
         self._read_values = zeros(shape.slots, most, shape.memory_channels)
         self._read_keys = zeros(shape.slots, most, width)
 
@@ -71,18 +71,35 @@ class MemoryBank:
         rows = np.arange(len(slots))
         self._store(np.asarray(slots), rows, self.ledger.enter(slots, frame), keys, memories, pointers)
         for row in np.flatnonzero(prompted).tolist():
-            place = self.ledger.enter_prompted(slots[row], frame)
+            place = np.array([self.ledger.enter_prompted(slots[row], frame)])
             self._store(np.array([slots[row]]), np.array([row]), (place, place), keys, memories, pointers)
 
+    def keep(self, slot: int, frame: int) -> None:
+        """Keep a recent frame of one object for longer, in place of the oldest that is kept so."""
+        places = self.ledger.enter_lasting(slot, frame)
+        if places is None:
+            return
+        memory, pointer, place = places
+        for bank in (*self._keys, self._values):
+            bank[slot, place] = bank[slot, memory]
+        self._pointers[slot, place] = self._pointers[slot, pointer]
+
     def _store(
-        self, slots: NDArray[np.int64], rows: NDArray[np.int64], places: tuple[int, int],
+        self, slots: NDArray[np.int64], rows: NDArray[np.int64], places: tuple[NDArray[np.int64], NDArray[np.int64]],
         keys: list[Tensor], memories: Tensor, pointers: Tensor,
     ) -> None:  # fmt: skip
-        to, source = _span(slots, self._device), _span(rows, self._device)
+        source = _span(rows, self._device)
+        memory, pointer = (self._target(slots, p) for p in places)
         for bank, new in zip(self._keys, keys, strict=True):
-            bank[to, places[0]] = new[source]
-        self._values[to, places[0]] = memories[source]
-        self._pointers[to, places[1]] = pointers[source].to(self._pointers.dtype)
+            bank[memory] = new[source]
+        self._values[memory] = memories[source]
+        self._pointers[pointer] = pointers[source].to(self._pointers.dtype)
+
+    def _target(self, slots: NDArray[np.int64], places: NDArray[np.int64]) -> tuple[slice | Tensor, int | Tensor]:
+        """An index of one place per slot: without a copy of indices where all use the same place."""
+        if _equal(places):
+            return _span(slots, self._device), int(places[0])
+        return upload(slots, self._device), upload(places, self._device)
 
     def values(self, slots: Sequence[int], selection: Selection) -> Tensor:
         """(N, S, 64) values of what was selected; memories first, then pointers. Valid until the next call."""

@@ -15,6 +15,7 @@ from torch.nn import functional
 from sam_perception.config import TrackerConfig
 from sam_perception.segmentation.attention import MemoryAttention, sine_encoding
 from sam_perception.segmentation.encoder import ImageEncoder, ImageFeatures
+from sam_perception.segmentation.hypotheses import rival_share
 from sam_perception.segmentation.ledger import BankShape
 from sam_perception.segmentation.memory_bank import MemoryBank
 from sam_perception.segmentation.support import require_supported
@@ -37,16 +38,20 @@ class Decoded:
     mask_scores: Tensor  # (N,) predicted IoU
     score_logits: Tensor  # (N,) positive: the object is in the picture
     pointers: Tensor  # (N, c)
+    # (N,) float32, `rival_share` of tracked objects; None: the backend has one hypothesis only.
+    rivals: Tensor | None = None
 
     @staticmethod
     def join(parts: Sequence[Decoded]) -> Decoded:
         """One batch of several."""
-        return Decoded(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Decoded)))
+        columns = ([getattr(p, f.name) for p in parts] for f in fields(Decoded))
+        return Decoded(*(None if any(c is None for c in column) else torch.cat(column) for column in columns))
 
     def rows(self, rows: Sequence[int]) -> Decoded:
         """Some of the objects, in the order of `rows`."""
         index = upload(rows, self.logits.device)
-        return Decoded(*(getattr(self, f.name)[index] for f in fields(self)))
+        columns = (getattr(self, f.name) for f in fields(self))
+        return Decoded(*(None if column is None else column[index] for column in columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +100,7 @@ class Network:
             window=self._config.num_maskmem - 1,
             pointer_window=self._config.max_object_pointers_in_encoder - 1,
             history=config.feature_cache_frames - 1,
+            lasting=config.lasting_frames if config.memory_policy == "distractor_aware" else 0,
             tokens=h * w,
             channels=self._model.hidden_dim,
             memory_channels=self._model.mem_dim,
@@ -105,7 +111,7 @@ class Network:
         """No object."""
         none = torch.zeros(0, device=self.device, dtype=self.dtype)
         masks = none.view(0, 1, 1).expand(0, *self._model.prompt_encoder.mask_input_size)
-        return Decoded(masks, none, none, none.view(0, 1).expand(0, self._model.hidden_dim))
+        return Decoded(masks, none, none, none.view(0, 1).expand(0, self._model.hidden_dim), none.float())
 
     # ------------------------------------------------------------------ memory to features
 
@@ -198,12 +204,14 @@ class Network:
         if many:
             best = ious.argmax(dim=-1)
             rows = torch.arange(count, device=self.device)
+            rivals = rival_share(logits, best)
             logits, ious, tokens = logits[rows, best], ious[rows, best], tokens[rows, best]
         else:
+            rivals = torch.zeros(count, device=self.device)
             logits, ious, tokens = logits[:, 0], ious[:, 0], tokens[:, 0]
         there = score > 0
         logits = torch.where(there[:, None, None], logits, ABSENT_LOGIT)
-        return Decoded(logits, ious, score, self._pointers(tokens, there))
+        return Decoded(logits, ious, score, self._pointers(tokens, there), rivals)
 
     def _pointers(self, tokens: Tensor, there: Tensor) -> Tensor:
         return torch.where(there[:, None], self._model.object_pointer_proj(tokens), self._model.no_object_pointer)
@@ -221,6 +229,7 @@ class Network:
             mask_scores=torch.ones_like(seen.mask_scores),
             score_logits=there.to(self.dtype) * _GIVEN_SCALE + _GIVEN_BIAS,
             pointers=torch.where(there[:, None], seen.pointers, model.no_object_pointer),
+            rivals=seen.rivals,
         )
 
     # ------------------------------------------------------------------ masks to memory

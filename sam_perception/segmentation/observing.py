@@ -28,6 +28,7 @@ class TrackedObject:
     label: str = ""
     last_seen_ns: int = -1
     prompted: bool = False  # since the last observation
+    begun: bool = False  # a prompt was applied: there is a memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +76,12 @@ def observe(
     order = sorted(range(len(ids)), key=ids.__getitem__)
     if order != list(range(len(ids))):
         ids, decoded = [ids[row] for row in order], decoded.rows(order)
-    values = torch.stack([decoded.score_logits.float().sigmoid(), decoded.mask_scores.float()], dim=1)
+    rivals = decoded.rivals if decoded.rivals is not None else torch.full_like(decoded.score_logits, torch.nan)
+    values = torch.stack([decoded.score_logits.float().sigmoid(), decoded.mask_scores.float(), rivals.float()], dim=1)
     masks, numbers = masks_and_numbers(decoded.logits, values, *frame.size)
     observations = []
     for row, object_id in enumerate(ids):
-        score, mask_score = (float(n) for n in numbers[row])
+        score, mask_score, rival_share = (float(n) for n in numbers[row])
         if object_id in drawn:
             masks[row] = drawn[object_id]
         area = int(np.count_nonzero(masks[row]))
@@ -93,7 +95,18 @@ def observe(
         state: ObjectState = known.machine.update(seen=seen, evidence=hint, prompted=known.prompted)
         known.prompted = False
         observations.append(
-            Observation(object_id, frame.index, score, mask_score, area, state, hint, object_id in frame.prompted)
+            Observation(
+                object_id=object_id,
+                frame=frame.index,
+                stamp_ns=frame.stamp_ns,
+                score=score,
+                mask_score=mask_score,
+                area_px=area,
+                rival_share=rival_share,
+                state=state,
+                evidence=hint,
+                prompted=object_id in frame.prompted,
+            )
         )
     return Observed(
         tuple(observations),

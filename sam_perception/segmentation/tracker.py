@@ -48,14 +48,14 @@ from sam_perception.config import TrackerConfig
 from sam_perception.errors import NoFreeSlot, PromptError, UnknownObject
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from sam_perception.scene import DepthEvidence, Placement
+from sam_perception.segmentation.advancing import Advancer
 from sam_perception.segmentation.backend import Backend, backend_of
 from sam_perception.segmentation.catchup import CatchUp, Portion, split
-from sam_perception.segmentation.frames import CachedFrame, DuePrompt, FrameCache, PromptQueue
-from sam_perception.segmentation.network import Decoded
+from sam_perception.segmentation.frames import DuePrompt, FrameCache, PromptQueue
 from sam_perception.segmentation.observing import TrackedObject, observe
 from sam_perception.segmentation.policy import Keep, MemoryPolicy, Observation, make_policy
 from sam_perception.segmentation.preprocess import ImageScaler
-from sam_perception.segmentation.prompting import Prompter, Tracked
+from sam_perception.segmentation.prompting import Prompter
 from sam_perception.segmentation.slots import SlotMap
 from sam_perception.segmentation.states import ObjectStateMachine
 from sam_perception.segmentation.tracks import Tracks
@@ -88,12 +88,13 @@ class StreamingTracker:
         self._policy = policy or make_policy(self._config)
         self._network: Backend = backend_of(model)
         self._scaler = ImageScaler(self._network.size, self._network.device, self._network.dtype)
-        self._prompter = Prompter(self._network, self._scaler)
         self._bank = self._network.bank(max_objects, self._config)
         self._slots = SlotMap(max_objects)
         self._cache = FrameCache(self._config.feature_cache_frames, self._config.feature_cache_mb << 20)
         self._queue, self._late = PromptQueue(), CatchUp()
         self._objects: dict[int, TrackedObject] = {}
+        prompter = Prompter(self._network, self._scaler)
+        self._advance = Advancer(self._network, prompter, self._bank, self._slots, self._objects)
         self._unjudged: tuple[Observation, ...] = ()
         self._last: Tracks | None = None
 
@@ -212,9 +213,10 @@ class StreamingTracker:
         frame = self._cache.add(pixels, rgb.shape[:2], stamp_ns)
         due, notes = self._queue.due(self._cache)
         due, rejected = self._accept(due)
+        asked = {d.prompt.object_id for d in due}
         due = self._catch_up(due, notes)
         live = [i for i in self._slots.ids if self._objects[i].begun and self._objects[i].first_frame < frame.index]
-        resting = self._resting(live, only, due, rgb.shape[:2])
+        resting = self._resting(live, only, asked, rgb.shape[:2])
         live = [i for i in live if i not in resting]
         ids, decoded = self._advance(frame, live, [d.prompt for d in due])
         latest = {d.prompt.object_id: d.prompt for d in due}
@@ -249,11 +251,10 @@ class StreamingTracker:
     # ------------------------------------------------------------------ how it is done
 
     def _resting(
-        self, live: Sequence[int], only: Collection[int] | None, due: Sequence[DuePrompt], size: Sequence[int]
+        self, live: Sequence[int], only: Collection[int] | None, asked: Collection[int], size: Sequence[int]
     ) -> tuple[int, ...]:
         """Live objects that sit this frame out."""
         last = self._last if self._last is not None and self._last.masks.shape[1:] == tuple(size) else None
-        asked = {d.prompt.object_id for d in due}
         return tuple(i for i in resting_ids(live, only, last) if i not in asked)
 
     def _accept(self, due: Sequence[DuePrompt]) -> tuple[list[DuePrompt], list[tuple[int, str]]]:
@@ -287,9 +288,10 @@ class StreamingTracker:
         for d in past:
             self._late.add(d)
         for d in self._late.stranded(self._cache):
+            known = self._objects[d.prompt.object_id]
+            known.first_frame = known.first_frame if known.begun else newest.index
             now.append(DuePrompt(d.prompt, newest))
-            notes.append(f"prompt for object {d.prompt.object_id} lost its frame, since the stream jumped: "
-                         "applied to the newest frame")  # fmt: skip
+            notes.append(f"prompt for object {d.prompt.object_id} lost its frame: applied to the newest one")
         done = 0
         while done < self._config.catch_up_frames or self._late.pressing(self._cache):
             portion = self._late.portion(self._cache)
@@ -309,41 +311,3 @@ class StreamingTracker:
             if self._objects[i].first_frame < frame.index and (i in asked or i not in frame.prompted)
         ]
         self._advance(frame, ids, prompts)
-
-    def _advance(
-        self, frame: CachedFrame, ids: Sequence[int], prompts: Sequence[Prompt]
-    ) -> tuple[tuple[int, ...], Decoded]:
-        """Track objects into a frame, apply prompts to it, and remember what came out."""
-        tracked = self._track(frame, sorted(ids, key=self._slots.slot)) if ids else None
-        fresh = frozenset(p.object_id for p in prompts if self._objects[p.object_id].first_frame >= frame.index)
-        answered = self._prompter.answer(frame, prompts, tracked, fresh)
-        if tracked is None and not answered:
-            return (), self._network.nothing()
-        ids, decoded = self._merged(tracked, answered)
-        prompted = [i in answered for i in ids]
-        memories = self._network.memorise(frame.projected(self._network), decoded, prompted)
-        slots = [self._slots.slot(i) for i in ids]
-        self._bank.write(slots, frame.index, memories, decoded.pointers, prompted)
-        frame.logits.update(zip(ids, decoded.logits, strict=True))
-        for i in answered:
-            self._objects[i].prompted = self._objects[i].begun = True
-        return ids, decoded
-
-    def _track(self, frame: CachedFrame, ids: Sequence[int]) -> Tracked:
-        network = self._network
-        features = frame.features(network)
-        slots = [self._slots.slot(i) for i in ids]
-        recalled = network.recall(frame.prepared(network), self._bank, slots, frame.index)
-        return Tracked(tuple(ids), network.decode(recalled, features), recalled)
-
-    def _merged(self, tracked: Tracked | None, answered: Mapping[int, Decoded]) -> tuple[tuple[int, ...], Decoded]:
-        """Tracked rows with those replaced that prompts answered, new objects behind, in order of slot."""
-        if tracked is not None and not answered:
-            return tracked.ids, tracked.decoded
-        before = {} if tracked is None else {i: row for row, i in enumerate(tracked.ids)}
-        ids = tuple(sorted({*before, *answered}, key=self._slots.slot))
-        rows = [
-            answered[i] if i in answered else tracked.decoded.rows([before[i]])  # type: ignore[union-attr]
-            for i in ids
-        ]
-        return ids, Decoded.join(rows)

@@ -27,8 +27,8 @@ def _attention() -> MemoryAttention:
         return MemoryAttention(random_model(small_config(64)))
 
 
-def _bank(slots: int, conditioning: int) -> MemoryBank:
-    shape = BankShape(slots, conditioning, WINDOW, POINTER_WINDOW, HISTORY, 16, 128, 64)
+def _bank(slots: int, conditioning: int, lasting: int = 0) -> MemoryBank:
+    shape = BankShape(slots, conditioning, WINDOW, POINTER_WINDOW, HISTORY, 16, 128, 64, lasting)
     return MemoryBank(shape, _attention(), POSITION)
 
 
@@ -96,14 +96,16 @@ def test_keys_are_projected_rotated_and_shifted_in_time(limit: int, monkeypatch:
     with torch.inference_mode():
         bank.write([0, 1], 0, memories, torch.zeros(2, 128), [True, True])
         bank.write([0, 1], 1, memories + 2, torch.zeros(2, 128), [False, False])
+        bank.write([0, 1], 2, memories + 5, torch.zeros(2, 128), [False, False])
         selection = bank.ledger.select([1, 0], 3)
         none = torch.zeros(2, 0, attention.width)
         for layer in range(len(attention.layers)):
             keys = bank.keys(layer, [1, 0], selection, none)
             table = attention.layers[layer].temporal_keys
+            newest = attention.memory_keys(layer, memories + 6)[[1, 0]] + table[0]
             recent = attention.memory_keys(layer, memories + 3)[[1, 0]] + table[1]
             prompted = attention.memory_keys(layer, memories + 1)[[1, 0]] + table[LAST_ROW]
-            torch.testing.assert_close(keys, torch.cat([recent, prompted], dim=1), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(keys, torch.cat([newest, recent, prompted], dim=1), atol=1e-5, rtol=1e-5)
 
 
 def test_forgetting() -> None:
@@ -120,3 +122,49 @@ def test_forgetting() -> None:
     bank.ledger.clear(1)
     assert bank.ledger.conditioning_frames(1) == ()
     np.testing.assert_array_equal(bank.ledger.select([0], 5).pointer_ages, [[5]])
+
+
+def _read(bank: MemoryBank, slot: int, frame: int) -> list[tuple[int, int]]:
+    """Frame, by what the values say, and row of the temporal encoding of each memory."""
+    selection = bank.ledger.select([slot], frame)
+    values = bank.values([slot], selection)[0, : 16 * selection.places.shape[1], 0].view(-1, 16)[:, 0]
+    return [(int(v) - 100 * slot, int(row)) for v, row in zip(values, selection.temporal[0], strict=True)]
+
+
+def test_refused_frames_do_not_push_out_those_that_are_remembered() -> None:
+    bank = _bank(2, 1)
+    with torch.inference_mode():
+        for frame in range(40):
+            _write(bank, [0, 1], frame, [frame == 0, frame == 0])
+            if frame >= 8 and frame != 20:
+                bank.ledger.discard(1, frame)
+    assert _read(bank, 1, 40) == [(20, 0), (7, 1), (6, 2), (5, 3), (4, 4), (3, 5), (0, LAST_ROW)]
+    assert _read(bank, 0, 40) == [(39, 0), (38, 1), (37, 2), (36, 3), (35, 4), (34, 5), (0, LAST_ROW)]
+    pointers = bank.ledger.select([1], 40)
+    assert pointers.pointer_ages[0, -1] == 40  # of the prompted frame
+    assert pointers.pointer_ages[0, :-1].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_lasting_frames_outlive_recent_ones_and_carry_no_age() -> None:
+    bank = _bank(2, 1, lasting=2)
+    with torch.inference_mode():
+        for frame in range(30):
+            _write(bank, [0, 1], frame, [frame == 0, frame == 0])
+            if frame in (3, 9, 14):
+                bank.keep(1, frame)
+                bank.keep(1, frame)  # a second time changes nothing
+        bank.keep(1, 2)  # long gone
+        bank.keep(1, 0)  # prompted
+    assert bank.ledger.lasting_frames(1) == (9, 14)
+    recent = [(29, 0), (28, 1), (27, 2), (26, 3), (25, 4), (24, 5)]
+    assert sorted(_read(bank, 1, 30)) == sorted([*recent, (0, LAST_ROW), (9, LAST_ROW), (14, LAST_ROW)])
+    assert _read(bank, 0, 30) == [*recent, (0, LAST_ROW)]
+    ages = bank.ledger.select([1], 30).pointer_ages[0].tolist()
+    assert sorted(ages) == [*range(1, 16), 16, 21, 30]
+    # A frame that is kept for longer is not attended to twice, and a late prompt before it does not see it.
+    assert sorted(f for f, _ in _read(bank, 1, 15)) == [0, 9, 14]
+    bank.ledger.clear_recent()
+    assert bank.ledger.lasting_frames(1) == (9, 14)
+    with torch.inference_mode():
+        _write(bank, [1], 30, [True])
+    assert bank.ledger.lasting_frames(1) == ()  # somebody corrected the object

@@ -15,7 +15,7 @@ from sam_perception.errors import MalformedImage, ModelError, NoFreeSlot, Prompt
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt
 from sam_perception.scene import DepthEvidence, ObjectState
 from sam_perception.segmentation import StreamingTracker, Tracks
-from sam_perception.segmentation.policy import Observation
+from sam_perception.segmentation.policy import Keep, Observation
 
 SIZE = 128
 BOX = BoxPrompt(7, (30, 30, 70, 80), label="mug")
@@ -174,8 +174,16 @@ def test_a_refused_correction_leaves_the_object(model: Any, pictures: list[np.nd
 # ---------------------------------------------------------------- prompts in time
 
 
-def test_a_late_prompt_is_as_good_as_one_in_time(model: Any, pictures: list[np.ndarray]) -> None:
-    in_time, late = StreamingTracker(model, max_objects=4), StreamingTracker(model, max_objects=4)
+# By how many frames of the past a step may work off: the step from which all answers are as in time.
+ARRIVES = [pytest.param(64, 0, id="at once"), pytest.param(2, 1, id="in the background")]
+
+
+@pytest.mark.parametrize(("portion", "arrival"), ARRIVES)
+def test_a_late_prompt_is_as_good_as_one_in_time(
+    model: Any, pictures: list[np.ndarray], portion: int, arrival: int
+) -> None:
+    config = TrackerConfig(catch_up_frames=portion)
+    in_time, late = StreamingTracker(model, max_objects=4), StreamingTracker(model, 4, config)
     for t in (in_time, late):
         t.prompt(OTHER)
         _steps(t, pictures, 0, 8)
@@ -185,18 +193,22 @@ def test_a_late_prompt_is_as_good_as_one_in_time(model: Any, pictures: list[np.n
     late.prompt(BoxPrompt(7, BOX.box, stamp_ns=8000))
     have = _steps(late, pictures, 11, 16)
     assert all(t.notes == () for t in have)
-    for a, b in zip(have, want[3:], strict=True):
-        assert _difference(a, b, 7) < 1e-3
+    for step, (a, b) in enumerate(zip(have, want[3:], strict=True)):
+        assert step < arrival or _difference(a, b, 7) < 1e-3
         assert _difference(a, b, 500) < 1e-3
 
 
+@pytest.mark.parametrize(("portion", "arrival"), ARRIVES)
 @pytest.mark.parametrize(
     "correction",
     [PointPrompt(7, [(64, 40)]), BoxPrompt(7, (20, 20, 90, 90)), MaskPrompt(7, np.tri(SIZE, dtype=bool))],
     ids=["click", "box", "mask"],
 )
-def test_a_late_correction_is_as_good_as_one_in_time(model: Any, pictures: list[np.ndarray], correction: Any) -> None:
-    in_time, late = StreamingTracker(model, max_objects=4), StreamingTracker(model, max_objects=4)
+def test_a_late_correction_is_as_good_as_one_in_time(
+    model: Any, pictures: list[np.ndarray], correction: Any, portion: int, arrival: int
+) -> None:
+    config = TrackerConfig(catch_up_frames=portion)
+    in_time, late = StreamingTracker(model, max_objects=4), StreamingTracker(model, 4, config)
     for t in (in_time, late):
         t.prompt(BOX)
         t.prompt(OTHER)
@@ -206,8 +218,8 @@ def test_a_late_correction_is_as_good_as_one_in_time(model: Any, pictures: list[
     without = _steps(late, pictures, 10, 13)
     assert _difference(without[0], want[0], 7) > 0.05  # the correction does something
     late.prompt(dataclasses.replace(correction, stamp_ns=10_000))
-    for a, b in zip(_steps(late, pictures, 13, 22), want[3:], strict=True):
-        assert _difference(a, b, 7) < 1e-3
+    for step, (a, b) in enumerate(zip(_steps(late, pictures, 13, 22), want[3:], strict=True)):
+        assert step < arrival or _difference(a, b, 7) < 1e-3
         assert _difference(a, b, 500) < 1e-3
 
 
@@ -385,11 +397,14 @@ class _Refuses:
     """Keeps no frame of one object."""
 
     def __init__(self, object_id: int) -> None:
-        self.object_id, self.seen = object_id, []
+        self.object_id, self.seen, self.forgotten = object_id, [], []
 
-    def admit(self, observations: list[Observation]) -> list[bool]:
+    def admit(self, observations: list[Observation]) -> list[Keep]:
         self.seen += observations
-        return [o.object_id != self.object_id for o in observations]
+        return [Keep.NOTHING if o.object_id == self.object_id else Keep.RECENT for o in observations]
+
+    def forget(self, object_id: int) -> None:
+        self.forgotten.append(object_id)
 
 
 def test_a_policy_decides_what_is_remembered(model: Any, pictures: list[np.ndarray]) -> None:
@@ -398,7 +413,10 @@ def test_a_policy_decides_what_is_remembered(model: Any, pictures: list[np.ndarr
     tracker.prompt(BOX)
     tracker.prompt(OTHER)
     _steps(tracker, pictures, 0, 5)
+    tracker.judge({})
+    tracker.judge({})  # every frame is judged once
     selection = tracker._bank.ledger.select([0, 1], 5)
+    assert len(policy.seen) == 10
     assert selection.memory_valid.sum(axis=1).tolist() == [1, 5]  # the prompt stays; the other has 1 + 4
     assert [(o.object_id, o.frame, o.prompted) for o in policy.seen[:4]] == [
         (7, 0, True),
@@ -406,6 +424,8 @@ def test_a_policy_decides_what_is_remembered(model: Any, pictures: list[np.ndarr
         (7, 1, False),
         (500, 1, False),
     ]
+    tracker.remove(7)
+    assert policy.forgotten == [7]
 
 
 def test_bfloat16_runs_and_stays_near(model: Any, pictures: list[np.ndarray]) -> None:

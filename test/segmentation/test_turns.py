@@ -11,7 +11,7 @@ from small_models import clip, random_model, small_config
 
 from sam_perception.prompts import BoxPrompt, PointPrompt
 from sam_perception.segmentation import StreamingTracker
-from sam_perception.segmentation.policy import Observation
+from sam_perception.segmentation.policy import Keep, Observation
 
 BOXES = {1: (30.0, 30.0, 70.0, 80.0), 2: (60.0, 60.0, 110.0, 120.0), 3: (5.0, 5.0, 40.0, 40.0)}
 FRAMES = 9
@@ -26,8 +26,11 @@ def model() -> object:
 class EvenFrames:
     """A memory of every second frame."""
 
-    def admit(self, observations: Sequence[Observation]) -> Sequence[bool]:
-        return [o.frame % 2 == 0 for o in observations]
+    def admit(self, observations: Sequence[Observation]) -> Sequence[Keep]:
+        return [Keep.NOTHING if o.frame % 2 else Keep.RECENT for o in observations]
+
+    def forget(self, object_id: int) -> None:
+        pass
 
 
 def tracker_of(model: object, ids: Sequence[int], **options: object) -> StreamingTracker:
