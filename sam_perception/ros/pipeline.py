@@ -70,7 +70,7 @@ class Pipeline:
         self._active = False
         self._take_up()
         self._worker: LatestWorker[Pair] = LatestWorker(self._process, self.refuse, "sam_perception inference")
-        self.region_desk = RegionDesk(self._newest_frame, self._search_regions, self._worker.take_up)
+        self.region_desk = RegionDesk(self._newest_scene, self._search_regions, self._worker.take_up)
 
     @property
     def config(self) -> PerceptionConfig:
@@ -116,9 +116,9 @@ class Pipeline:
         """
         return self.region_desk.wait(timeout_s)
 
-    def _newest_frame(self) -> RgbdFrame | None:
+    def _newest_scene(self) -> tuple[RgbdFrame, Scene] | None:
         newest = self.newest()
-        return None if newest is None else newest.frame
+        return None if newest is None else (newest.frame, newest.scene)
 
     def _search_regions(self, frame: RgbdFrame) -> Generator[None, None, Regions]:
         if self._perception.config is not self._config:

@@ -7,10 +7,13 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout  # the builtin one only since Python 3.11
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sam_perception.errors import PerceptionError
 from sam_perception.frame import RgbdFrame
 from sam_perception.prompts import MaskPrompt
-from sam_perception.scene import Regions
+from sam_perception.scene import Regions, Scene
 
 Chore = Generator[None, None, None]
 Search = Callable[[RgbdFrame], Generator[None, None, Regions]]
@@ -22,18 +25,19 @@ class RegionDesk:
     A frame waits for one batch of points at most. Who asks while a search is under way gets its answer.
 
     Args:
-        newest: returns the newest frame that was processed, if there is one.
+        newest: returns the newest frame that was processed and its scene, if there is one.
         search: cuts a frame up, in steps.
         take_up: leaves steps to the thread that does inference.
     """
 
     def __init__(
-        self, newest: Callable[[], RgbdFrame | None], search: Search, take_up: Callable[[Chore], None]
+        self, newest: Callable[[], tuple[RgbdFrame, Scene] | None], search: Search, take_up: Callable[[Chore], None]
     ) -> None:
         self._newest, self._search, self._take_up = newest, search, take_up
         self._lock = threading.Lock()
         self._under_way: Future[Regions] | None = None
         self._last: Regions | None = None
+        self._scene: Scene | None = None  # of the newest answer's picture
 
     @property
     def last(self) -> Regions | None:
@@ -51,8 +55,8 @@ class RegionDesk:
             if self._under_way is not None:
                 return self._under_way
             future: Future[Regions] = Future()
-            frame = self._newest()
-            if frame is None:
+            seen = self._newest()
+            if seen is None:
                 future.set_exception(
                     PerceptionError(
                         "there is no picture yet to cut up: activate the node and wait for the first pair of images"
@@ -60,7 +64,7 @@ class RegionDesk:
                 )
                 return future
             self._under_way = future
-        chore = self._steps(frame, future)
+        chore = self._steps(*seen, future)
         next(chore)  # so that it can also be closed before its first step
         self._take_up(chore)
         return future
@@ -91,7 +95,17 @@ class RegionDesk:
         mask = last.region(region_id).mask
         return MaskPrompt(object_id, mask, label, last.stamp_ns)
 
-    def _steps(self, frame: RgbdFrame, future: Future[Regions]) -> Chore:
+    def objects_of(self, regions: Regions) -> tuple[int, ...]:
+        """Per region the object that most of it is, and that is mostly it: IoU above a half in their own picture.
+
+        0 where there is none; zeros for an answer that is not the newest.
+        """
+        with self._lock:
+            scene = self._scene if regions is self._last else None
+        tracks = [] if scene is None else [track for track in scene.objects if track.mask.any()]
+        return tuple(next((t.id for t in tracks if _iou(region.mask, t.mask) > 0.5), 0) for region in regions.regions)
+
+    def _steps(self, frame: RgbdFrame, scene: Scene, future: Future[Regions]) -> Chore:
         error: Exception = PerceptionError("the node stopped before the picture was cut up: ask again when it works")
         regions: Regions | None = None
         try:
@@ -102,8 +116,13 @@ class RegionDesk:
         finally:
             with self._lock:
                 self._under_way = None
-                self._last = regions or self._last
+                if regions is not None:
+                    self._last, self._scene = regions, scene
             if regions is None:
                 future.set_exception(error)
             else:
                 future.set_result(regions)
+
+
+def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float(np.count_nonzero(a & b) / max(np.count_nonzero(a | b), 1))
