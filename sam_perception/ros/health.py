@@ -53,6 +53,7 @@ class HealthSnapshot:
     valid_depth_share: float  # of the newest frame's pixels; NaN before the first
     last_error: LastError | None
     notes: Sequence[str] = field(default_factory=tuple)  # newest last
+    refusals: Sequence[LastError] = field(default_factory=tuple)  # the last of each kind, newest first
 
 
 class _Arrivals:
@@ -102,6 +103,7 @@ class Health:
         self._latencies: dict[str, deque[float]] = {}
         self._valid_depth_share = float("nan")
         self._error: tuple[str, str, float] | None = None
+        self._refusals: dict[str, tuple[str, float]] = {}  # by kind, newest last
         self._notes: deque[str] = deque(maxlen=5)
 
     def start(self) -> None:
@@ -125,6 +127,8 @@ class Health:
         with self._lock:
             self._drop(kind, 1)
             self._error = (kind, str(error), self._clock())
+            self._refusals.pop(kind, None)
+            self._refusals[kind] = (str(error), self._clock())
 
     def noted(self, note: str) -> None:
         """Something that people should know."""
@@ -155,6 +159,9 @@ class Health:
                 valid_depth_share=self._valid_depth_share,
                 last_error=LastError(*self._error[:2], age_s=now_s - self._error[2]) if self._error else None,
                 notes=tuple(self._notes),
+                refusals=[
+                    LastError(kind, text, now_s - at_s) for kind, (text, at_s) in reversed(self._refusals.items())
+                ],
             )
 
     def _drop(self, cause: str, count: int) -> None:

@@ -15,6 +15,7 @@ from sam_perception.config import PerceptionConfig
 from sam_perception.errors import PerceptionError
 from sam_perception.perception import Perception
 from sam_perception.ros import diagnosis
+from sam_perception.ros.console import Console, NodeBackend
 from sam_perception.ros.diagnosis import Status
 from sam_perception.ros.health import Health
 from sam_perception.ros.inputs import Inputs
@@ -60,6 +61,12 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         self._own_process = psutil.Process()
         self._settings = NodeParameters(self, lambda: self._pipeline is not None, self._on_parameters)
         self._requests = Services(self, lambda: self._pipeline, self._on_prompt_error)
+        self._console = Console(
+            self,
+            NodeBackend(
+                self, lambda: self._pipeline, lambda: self._health, lambda: self._settings.perception, self._requests
+            ),
+        )
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady clocks: with use_sim_time and no /clock, people need diagnostics most.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -74,6 +81,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model; on failure the reason is logged, put into diagnostics, and the node stays unconfigured."""
+        self._console.serve(self._settings.node.web)
         config = self._settings.perception
         self.get_logger().info(f"loading model {config.model} on {config.device}")
         try:
@@ -117,6 +125,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free, from whatever state."""
+        self._console.close()
         self._stop_listening()
         result = super().on_shutdown(state)
         self._free()
@@ -128,11 +137,18 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         self._free()
         return super().on_error(state)
 
+    def destroy_node(self) -> None:
+        """End the console too, from whatever state."""
+        self._console.close()
+        super().destroy_node()
+
     def publish_diagnostics(self) -> None:
         """Send what is known about the node's health; in every state."""
+        statuses = self._statuses()
+        self._console.tell(statuses)
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
-        array.status = [self._status_msg(status) for status in self._statuses()]
+        array.status = [self._status_msg(status) for status in statuses]
         self._diagnostics_publisher.publish(array)
 
     def _start(self) -> None:
@@ -177,7 +193,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         return int(self.get_clock().now().nanoseconds)
 
     def _statuses(self) -> list[Status]:
-        statuses = [self._own_status()]
+        statuses = [status for status in (self._own_status(), self._console.diagnose()) if status is not None]
         pipeline = self._pipeline
         if pipeline is None:
             return statuses

@@ -44,6 +44,23 @@ class Services:
         node.create_service(Trigger, "~/reset", self._reset)
         node.create_subscription(message_class("sam_perception/Prompt"), "~/prompt", self._on_prompt, _PROMPT_QUEUE)
 
+    def answer(self, request: Any) -> Any:
+        """The response to a service's request, without a call over DDS; from any thread.
+
+        Raises:
+            TypeError: no service of the node takes such a request.
+        """
+        for kind, take in (
+            (AddObject, self._add),
+            (RemoveObject, self._remove),
+            (RenameObject, self._rename),
+            (ListObjects, self._list),
+            (Trigger, self._reset),
+        ):
+            if isinstance(request, kind.Request):
+                return take(request, kind.Response())
+        raise TypeError(f"no service of the node takes a {type(request).__name__}")
+
     def _on_prompt(self, msg: Message) -> None:
         try:
             self._take(msg)

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sam_perception.frame import RgbdFrame
-from sam_perception.scene import Scene
+from sam_perception.scene import Regions, Scene
 from sam_perception.web.wire import PromptRequest
 
 
@@ -27,23 +24,11 @@ class Seen(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Region:
-    """One region of a picture that was cut up as a whole."""
-
-    id: int  # what a prompt refers to
-    x: int  # of the mask's upper left corner, pixels
-    y: int
-    mask: NDArray[np.bool_]  # (h, w)
-    score: float  # 0 to 1
-    object_id: int = 0  # the tracked object that it mostly is; 0: none
-
-
-@dataclass(frozen=True, eq=False)
-class Regions:
+class CutUp:
     """A picture and what it was cut into."""
 
     seen: Seen
-    regions: tuple[Region, ...]
+    regions: Regions
 
 
 @dataclass(frozen=True)
@@ -112,7 +97,7 @@ class Backend(Protocol):
             PerceptionError: the node cannot.
         """
 
-    def regions(self) -> Regions:
+    def regions(self) -> CutUp:
         """Cut the newest picture up as a whole; may take seconds.
 
         Raises:

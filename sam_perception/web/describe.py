@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from sam_perception.geometry import deproject
 from sam_perception.overlay import color_of
-from sam_perception.scene import Scene, Track
-from sam_perception.web.backend import Region, Regions, Report, Seen
+from sam_perception.scene import Region, Scene, Track
+from sam_perception.web.backend import CutUp, Report, Seen
 from sam_perception.web.pictures import Picture
 from sam_perception.web.wire import Probe
 
@@ -48,10 +48,10 @@ def frame_message(picture: Picture) -> bytes:
     return picture_message("frame", values, picture.jpeg)
 
 
-def regions_message(number: int, regions: Regions, jpeg: bytes) -> bytes:
+def regions_message(number: int, cut: CutUp, jpeg: bytes) -> bytes:
     """The regions of a frame, as outlines, smallest first: that is the order in which a cursor picks them."""
-    listed = sorted(regions.regions, key=lambda region: int(region.mask.sum()))
-    values = {**_about(regions.seen.scene), "ask": number, "regions": [region_values(region) for region in listed]}
+    listed = sorted(cut.regions.regions, key=lambda region: region.area_px)
+    values = {**_about(cut.seen.scene), "ask": number, "regions": [region_values(region) for region in listed]}
     return picture_message("regions", values, jpeg)
 
 
@@ -103,16 +103,16 @@ def region_values(region: Region) -> dict[str, Any]:
     """A region with its outlines: x0 y0 x1 y1 ... in pixels, to be filled by the even-odd rule."""
     return {
         "id": region.id,
-        "area": int(np.count_nonzero(region.mask)),
-        "score": region.score,
-        "object_id": region.object_id,
-        "outlines": _outlines(region.mask, region.x, region.y),
+        "area": region.area_px,
+        "score": region.predicted_iou,
+        "outlines": _outlines(region.mask, region.box),
     }
 
 
-def _outlines(mask: NDArray[np.bool_], x: int, y: int) -> list[list[int]]:
-    # A rim of zeros, so that contours along the mask's own border are closed.
-    padded = np.pad(mask.astype(np.uint8), 1)
+def _outlines(mask: NDArray[np.bool_], box: tuple[int, int, int, int]) -> list[list[int]]:
+    x, y, width, height = box
+    # A rim of zeros, so that contours along the box are closed.
+    padded = np.pad(mask[y : y + height, x : x + width].astype(np.uint8), 1)
     found, _ = cv2.findContours(padded, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(x - 1, y - 1))
     large = [contour for contour in found if cv2.contourArea(contour) >= _LEAST_PX] or list(found)
     return [cv2.approxPolyDP(contour, _OUTLINE_PX, closed=True).reshape(-1).tolist() for contour in large]

@@ -14,7 +14,7 @@ from aiohttp import WSMsgType, web
 
 from sam_perception.errors import ConsoleError, PerceptionError
 from sam_perception.web import describe
-from sam_perception.web.backend import Backend, Done, Regions, Seen
+from sam_perception.web.backend import Backend, CutUp, Done, Seen
 from sam_perception.web.guard import Guard, RateLimit
 from sam_perception.web.pictures import Picture, Projector, encode
 from sam_perception.web.wire import Action, Ask, Everything, Hello, Probe, PromptRequest, Ready, Remove, Rename, parse
@@ -163,9 +163,9 @@ class Session:
         try:
             done = await loop.run_in_executor(executor, perform, room.backend, ask.action)
         except PerceptionError as error:
-            await self._send("answer", {"ask": ask.number, "ok": False, "text": f"{error.kind}: {error}"})
+            await self._send("answer", {"ask": ask.number, "ok": False, "text": str(error)})
             return
-        if isinstance(done, Regions):
+        if isinstance(done, CutUp):
             jpeg = await loop.run_in_executor(executor, encode, done.seen.frame.rgb, room.quality)
             self._shown.append(Picture(done.seen, done.seen.scene, "color", jpeg))
             await self._socket.send_bytes(describe.regions_message(ask.number, done, jpeg))
@@ -178,7 +178,7 @@ class Session:
             await self._socket.send_str(describe.text_of(kind, values))
 
 
-def perform(backend: Backend, action: Action) -> Done | Regions:
+def perform(backend: Backend, action: Action) -> Done | CutUp:
     """Do what a page asked for.
 
     Raises:

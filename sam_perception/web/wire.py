@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Union
 
@@ -198,7 +198,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
-_ACTIONS = {
+_ACTIONS: dict[str, Callable[[Mapping[str, Any]], Action]] = {
     "prompt": _prompt,
     "rename": lambda said: Rename(
         _whole(said, "object_id", 1, MAX_OBJECT_ID), _string(said, "label", MAX_LABEL_LENGTH)
