@@ -43,7 +43,7 @@ def markers(types: MessageTypes, scene: Scene, grasps: GraspConfig | None = None
     for index, target in enumerate(scene.grasp_targets):
         drawn.append(_gripper(draw, types, index, target, gripper, best=target.object_id not in shown))
         shown.add(target.object_id)
-    if scene.ground is not None:
+    if scene.ground is not None and len(scene.ground.outline_m):  # it may be out of sight
         drawn.append(_ground(draw, types, scene.ground))
     for obstacle in scene.obstacles:
         drawn += _obstacle(draw, types, obstacle)

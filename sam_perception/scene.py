@@ -45,6 +45,14 @@ class Placement:
     size_m: float  # square root of the area that the mask covers at that depth
 
 
+class SurfaceLabel(Enum):
+    """What a pixel belongs to, as a semantic model sees it; kept as uint8 maps."""
+
+    UNKNOWN = 0
+    FLOOR = 1
+    WALL = 2
+
+
 @dataclass(frozen=True, eq=False)
 class OrientedBox:
     """A box in the camera's optical frame."""
@@ -177,7 +185,8 @@ class Plane:
     """Points p with `normal` . p + `offset_m` = 0, in the camera's optical frame.
 
     The normal points to the side on which the camera is, so that `offset_m` is the camera's distance
-    from the plane; for the ground, its height above it.
+    from the plane; for the ground, its height above it. (In a scene that was brought into another frame it
+    is the distance from that frame's origin instead, see `Scene.frame_from_camera`.)
     """
 
     normal: NDArray[np.float64]  # (3,) of length 1
@@ -185,7 +194,8 @@ class Plane:
     kind: PlaneKind
     inlier_share: float  # of the points with depth that lie on it
     rms_m: float  # root mean square distance of those points
-    outline_m: NDArray[np.float64]  # (K, 3) convex outline of those points, on the plane
+    outline_m: NDArray[np.float64]  # (K, 3) convex outline of those points, on the plane; none if out of sight
+    id: int = 0  # the same for as long as the plane is followed from frame to frame
 
     def height_m(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """(...,) signed distances of points (..., 3), positive on the camera's side."""

@@ -15,7 +15,8 @@ from sam_perception.geometry.depth import (
 )
 from sam_perception.geometry.grid import PixelGrid, pixel_grid, widened
 from sam_perception.geometry.lift import lift, lift_scene
-from sam_perception.geometry.planes import describe_planes, find_planes, fit_plane, plane_tolerance_m, up_axis
+from sam_perception.geometry.plane_kinds import describe_planes, ground_plane, up_axis
+from sam_perception.geometry.planes import find_planes, fit_plane, plane_tolerance_m
 from sam_perception.geometry.sightings import Sightings
 from sam_perception.geometry.surfaces import connected_surfaces, own_surface
 from sam_perception.geometry.uncertainty import centroid_covariance
@@ -34,6 +35,7 @@ __all__ = [
     "find_planes",
     "fit_plane",
     "flying_pixels",
+    "ground_plane",
     "lift",
     "lift_scene",
     "oriented_box",

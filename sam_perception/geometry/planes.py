@@ -1,4 +1,4 @@
-"""Dominant planes of a cloud: seeded RANSAC, least squares, and what each plane is.
+"""Dominant planes of a cloud: seeded RANSAC and least squares; what each plane is, `plane_kinds` tells.
 
 RANSAC after Fischler and Bolles, "Random sample consensus" (1981), in numpy: all hypotheses are scored
 at once on a sample of the points, which takes a fraction of the time of Open3D's `segment_plane`.
@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_perception.config import GeometryConfig, NavigationConfig
-from sam_perception.errors import ConfigError
+from sam_perception.config import GeometryConfig
 from sam_perception.geometry.depth import depth_sigma_m
-from sam_perception.scene import Plane, PlaneKind
 
 Points = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -30,12 +27,6 @@ _NOISE_SIGMAS = 3.0
 _FLOOR_M = 1e-3  # noise that even the nearest readings have
 # A first guess is off by a few tolerances at its far end; the last width leaves out low things on the plane.
 _WIDTHS = (3.0, 2.0, 1.5, 1.0, 1.0, 0.6)
-_PARALLEL_DEG = 8.0
-_UPRIGHT_DEG = 12.0
-_LEVEL_M = 0.1  # horizontal planes closer than this are one level: warped depth, books on a table
-_TABLE_AREA_M2 = 0.12  # smaller horizontal planes are lids of boxes and books
-_WALL_EXTENT_M = 0.6  # smaller upright planes are sides of things
-_BEHIND_SHARE = 0.1  # of the points may lie behind a wall (doors, windows); behind a thing's side lie more
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,86 +150,9 @@ def _refine(
     return Found(normal, offset, inliers)
 
 
-def describe_planes(
-    points: Points, found: Sequence[Found], up: NDArray[np.float64], up_tolerance_deg: float
-) -> list[Plane]:
-    """Tell ground, tables and walls apart, by normal and height.
-
-    `up` (3,) is known to within `up_tolerance_deg`. Of the planes within that the largest says what is
-    horizontal, and is the GROUND unless another horizontal plane lies at least 0.1 m lower. Those at
-    least as much above the ground are TABLEs if they are large enough to be one. An upright plane is a
-    WALL if it is large and next to nothing is seen behind it.
-    """
-    shares = [float(np.count_nonzero(f.inliers)) / max(len(points), 1) for f in found]
-    candidates = [i for i, f in enumerate(found) if _angle_deg(f.normal, up) <= up_tolerance_deg]
-    largest = found[max(candidates, key=lambda i: shares[i])] if candidates else None
-    levels = {} if largest is None else _levels_m(points, found, largest)
-    lowest = min(levels, key=lambda i: levels[i], default=-1)
-    if largest is not None and levels[lowest] > -_LEVEL_M:
-        lowest = found.index(largest)
-    planes = []
-    for i, f in enumerate(found):
-        on = points[f.inliers]
-        outline, area, extent = _outline(on, f.normal, f.offset_m)
-        kind = PlaneKind.OTHER
-        if i == lowest:
-            kind = PlaneKind.GROUND
-        elif i in levels and levels[i] - levels[lowest] >= _LEVEL_M and area >= _TABLE_AREA_M2:
-            kind = PlaneKind.TABLE
-        elif largest is not None and extent >= _WALL_EXTENT_M and _is_wall(points, f, largest.normal):
-            kind = PlaneKind.WALL
-        distance = on.astype(np.float64) @ f.normal + f.offset_m
-        rms = float(np.sqrt(np.mean(distance**2)))
-        planes.append(Plane(f.normal, f.offset_m, kind, shares[i], rms, outline))
-    return planes
-
-
-def _levels_m(points: Points, found: Sequence[Found], largest: Found) -> dict[int, float]:
-    """Mean height of each plane parallel to the largest horizontal one, above that one."""
-    levels = {}
-    for i, f in enumerate(found):
-        if _angle_deg(f.normal, largest.normal) <= _PARALLEL_DEG:
-            mean = points[f.inliers].mean(axis=0, dtype=np.float64)
-            levels[i] = float(mean @ largest.normal + largest.offset_m)
-    return levels
-
-
-def _is_wall(points: Points, plane: Found, vertical: NDArray[np.float64]) -> bool:
-    if abs(_angle_deg(plane.normal, vertical) - 90.0) > _UPRIGHT_DEG:
-        return False
-    behind = points @ plane.normal.astype(np.float32) + np.float32(plane.offset_m) < -0.05
-    return bool(np.count_nonzero(behind & ~plane.inliers) <= _BEHIND_SHARE * len(points))
-
-
-def _angle_deg(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    return float(np.degrees(np.arccos(np.clip(a @ b, -1.0, 1.0))))
-
-
 def plane_axes(normal: NDArray[np.float64]) -> NDArray[np.float64]:
     """(3, 2) two orthonormal directions along a plane with this normal (3,)."""
     helper = np.eye(3)[int(np.abs(normal).argmin())]
     first = np.cross(normal, helper)
     first /= np.linalg.norm(first)
     return np.stack([first, np.cross(normal, first)], axis=1)
-
-
-def _outline(points: Points, normal: NDArray[np.float64], offset: float) -> tuple[NDArray[np.float64], float, float]:
-    """Convex outline (K, 3) of points on a plane, its area and its longest extent along the plane's axes."""
-    axes = plane_axes(normal)
-    flat = (points[:: max(1, len(points) // 4000)] @ axes.astype(np.float32)).astype(np.float32)
-    hull = cv2.convexHull(flat)
-    area, rectangle = float(cv2.contourArea(hull)), cv2.minAreaRect(hull)
-    return hull[:, 0].astype(np.float64) @ axes.T - offset * normal, area, float(max(rectangle[1]))
-
-
-def up_axis(settings: NavigationConfig) -> NDArray[np.float64]:
-    """(3,) unit vector of `up_x`, `up_y`, `up_z`, in the camera's optical frame.
-
-    Raises:
-        ConfigError: all three are zero.
-    """
-    up = np.array([settings.up_x, settings.up_y, settings.up_z])
-    length = float(np.linalg.norm(up))
-    if length < 1e-6:
-        raise ConfigError("navigation.up_x, up_y and up_z are all zero: give the direction of up, 0 -1 0 if level")
-    return np.asarray(up / length)

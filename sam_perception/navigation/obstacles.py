@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from sam_perception.config import GeometryConfig, NavigationConfig
 from sam_perception.frame import RgbdFrame
 from sam_perception.geometry.grid import PixelGrid, pixel_grid, widened
-from sam_perception.geometry.planes import describe_planes, find_planes, plane_tolerance_m, up_axis
+from sam_perception.geometry.plane_kinds import up_axis
+from sam_perception.geometry.planes import find_planes, plane_tolerance_m
 from sam_perception.navigation.association import Association, Extent, extent_of
 from sam_perception.navigation.clusters import cluster
+from sam_perception.navigation.ground import GroundTracker
+from sam_perception.navigation.plane_map import PlaneMap
 from sam_perception.navigation.segments import hole_segments, segment_of, top_m
 from sam_perception.scene import ObstacleKind, ObstacleSegment, Plane, PlaneKind
 
@@ -34,6 +37,7 @@ class Surroundings:
     obstacles: tuple[ObstacleSegment, ...]  # in order of id
     scene_points: NDArray[np.float32]  # (S, 3) metres: everything but the targets
     scene_colors: NDArray[np.uint8]  # (S, 3) RGB
+    fixed_planes: tuple[Plane, ...] = ()  # those seen now, averaged over time, in the fixed frame if its pose is known
 
 
 class ObstacleMap:
@@ -48,7 +52,8 @@ class ObstacleMap:
         self._settings = navigation or NavigationConfig()
         self._geometry = geometry or GeometryConfig()
         self._prior_up = up_axis(self._settings)
-        self._planes: tuple[Plane, ...] = ()
+        self._tracker, self._map = GroundTracker(), PlaneMap()
+        self._pose: NDArray[np.float64] | None = None  # (4, 4) fixed_from_camera of the last frame
         self._ids = Association(self._settings)
 
     def reconfigure(self, navigation: NavigationConfig, geometry: GeometryConfig) -> None:
@@ -59,8 +64,15 @@ class ObstacleMap:
 
     def reset(self) -> None:
         """Forget planes and ids, as for a new recording."""
-        self._planes = ()
+        self.forget_motion()
+        self._tracker, self._map = GroundTracker(), PlaneMap()
         self._ids = Association(self._settings)
+
+    def forget_motion(self) -> None:
+        """The next frame does not follow the last one: time has jumped. Ids are not used again."""
+        self._tracker.forget()
+        self._map.forget()
+        self._pose = None
 
     def update(
         self,
@@ -75,31 +87,47 @@ class ObstacleMap:
         `target_masks` (H, W) are cut out, widened by `target_dilation_px`. `up` (3,) is measured
         gravity's opposite in the camera's optical frame (IMU or tf), which is trusted more than the
         settings' `up_x` to `up_z`. With `fixed_from_camera` (4, 4), the camera's pose in a frame
-        that does not move, ids hold while the camera moves fast; without it only as far as
-        frame-to-frame association goes.
+        that does not move, ids hold while the camera moves fast, and planes are averaged
+        over time; without it ids hold only as far as frame-to-frame association goes.
         """
         settings = self._settings
         grid = pixel_grid(frame, self._geometry, settings.pixel_step)
         targets = grid.mask(widened(target_masks, (frame.height, frame.width), settings.target_dilation_px))
         scene = grid.valid & ~targets
-        self._planes = planes = self._find_planes(grid.points[scene], up)
+        planes, fixed_planes = self._find_planes(grid.points[scene], up, fixed_from_camera)
         ground = next((p for p in planes if p.kind is PlaneKind.GROUND), None)
         segments = self._segments(frame, grid, scene, planes, ground)
         segments += hole_segments(grid, targets, ground, settings.min_hole_px, self._geometry.max_depth_m)
         obstacles = self._with_ids(segments, fixed_from_camera)
         points, colors = grid.points[scene], grid.colors(frame.rgb, scene)
-        return Surroundings(grid, targets, ground, planes, obstacles, points, colors)
+        return Surroundings(grid, targets, ground, planes, obstacles, points, colors, fixed_planes)
 
-    def _find_planes(self, points: NDArray[np.float32], up: NDArray[np.float64] | None) -> tuple[Plane, ...]:
+    def _find_planes(
+        self,
+        points: NDArray[np.float32],
+        up: NDArray[np.float64] | None,
+        pose: NDArray[np.float64] | None,
+    ) -> tuple[tuple[Plane, ...], tuple[Plane, ...]]:
+        """The frame's own planes, and those of the fixed frame where the camera's pose in it is known."""
         settings = self._settings
         tolerance = plane_tolerance_m(points, settings.plane_tolerance_m, self._geometry)
-        previous = [(p.normal, p.offset_m) for p in self._planes]
+        moved = None if pose is None or self._pose is None else np.linalg.inv(pose) @ self._pose
+        self._pose = pose
         found = find_planes(
-            points, tolerance, previous, min_share=settings.min_plane_share, max_planes=settings.max_planes
+            points,
+            tolerance,
+            self._tracker.expected(moved),
+            min_share=settings.min_plane_share,
+            max_planes=settings.max_planes,
         )
-        if up is None:
-            return tuple(describe_planes(points, found, self._prior_up, settings.up_tolerance_deg))
-        return tuple(describe_planes(points, found, up / np.linalg.norm(up), settings.gravity_tolerance_deg))
+        known_up, within_deg = self._prior_up, settings.up_tolerance_deg
+        if up is not None:
+            known_up, within_deg = up / np.linalg.norm(up), settings.gravity_tolerance_deg
+        planes = self._tracker.update(points, found, known_up, within_deg, settings.ground_switch_frames)
+        if pose is None:
+            return planes, ()
+        seen = [(plane, points[f.inliers]) for plane, f in zip(planes, found, strict=False)]
+        return planes, self._map.update(seen, pose, settings.plane_memory_frames, settings.ground_switch_frames)
 
     def _segments(
         self, frame: RgbdFrame, grid: PixelGrid, scene: Mask, planes: Sequence[Plane], ground: Plane | None

@@ -8,7 +8,8 @@ from sam_perception.config import GeometryConfig, NavigationConfig
 from sam_perception.errors import ConfigError
 from sam_perception.frame import RgbdFrame
 from sam_perception.geometry.grid import pixel_grid
-from sam_perception.geometry.planes import describe_planes, find_planes, fit_plane, plane_tolerance_m, up_axis
+from sam_perception.geometry.plane_kinds import describe_planes, ground_plane, up_axis
+from sam_perception.geometry.planes import find_planes, fit_plane, plane_tolerance_m
 from sam_perception.scene import Plane, PlaneKind
 
 GEOMETRY, NAVIGATION = GeometryConfig(), NavigationConfig()
@@ -20,7 +21,7 @@ def planes_of(frame: RgbdFrame, previous: tuple[Plane, ...] = ()) -> list[Plane]
     tolerance = plane_tolerance_m(points, NAVIGATION.plane_tolerance_m, GEOMETRY)
     old = [(p.normal, p.offset_m) for p in previous]
     found = find_planes(points, tolerance, old, min_share=NAVIGATION.min_plane_share, max_planes=4)
-    return describe_planes(points, found, up_axis(NAVIGATION), NAVIGATION.up_tolerance_deg)
+    return describe_planes(points, found, ground_plane(points, found, up_axis(NAVIGATION), NAVIGATION.up_tolerance_deg))
 
 
 def ground_of(frame: RgbdFrame) -> Plane:
