@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import replace
 from enum import Flag, auto
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_perception.config import PerceptionConfig
-from sam_perception.errors import ConfigError, MalformedImage
+from sam_perception.config import EverythingConfig, PerceptionConfig
+from sam_perception.errors import ConfigError, MalformedImage, ModelError
 from sam_perception.frame import RgbdFrame
 from sam_perception.geometry import Sightings, lift_scene
 from sam_perception.manipulation import scene_grasps
 from sam_perception.navigation import ObstacleMap, Surroundings
 from sam_perception.prompts import Prompt, check_label
-from sam_perception.scene import DepthEvidence, Lifted, Scene, Track
+from sam_perception.scene import DepthEvidence, Lifted, Placement, Regions, Scene, Track
 from sam_perception.stages import StageError, Stages
 from sam_perception.stamps import StampOrder
 
@@ -85,20 +85,45 @@ class Tracker(Protocol):
     def forget_memory(self) -> None:
         """Forget recent frames and keep the objects."""
 
+    def judge(self, placements: Mapping[int, Placement], /) -> None:
+        """Decide what to remember of the newest frame, knowing where depth puts the visible objects in it."""
+
+
+@runtime_checkable
+class Degradable(Protocol):
+    """A tracker that may make do with less than it was asked for."""
+
+    @property
+    def degraded(self) -> str:
+        """In words; "" while it need not."""
+
+
+class RegionFinder(Protocol):
+    """What cuts pictures up as a whole; `segmentation.RegionFinder` is one."""
+
+    def search(self, frame: RgbdFrame, config: EverythingConfig, /) -> Generator[None, None, Regions]:
+        """The regions of a frame's picture, in small steps."""
+
 
 class Perception:
     """Tracks objects through a stream of frames and lifts them into three dimensions.
 
-    Not for several threads at once. Without a `tracker` the model that `config` names is loaded.
+    Not for several threads at once. Without a `tracker` the model that `config` names is loaded; `finder`
+    comes with it, and without one there is no everything mode.
 
     Raises:
         ModelNotFound, CheckpointError: the model cannot be loaded.
         ConfigError: the device or the number format is not there.
     """
 
-    def __init__(self, config: PerceptionConfig | None = None, tracker: Tracker | None = None) -> None:
+    def __init__(
+        self,
+        config: PerceptionConfig | None = None,
+        tracker: Tracker | None = None,
+        finder: RegionFinder | None = None,
+    ) -> None:
         self._config = config or PerceptionConfig()
-        self._tracker = tracker or _load_tracker(self._config)
+        self._tracker, self._finder = (tracker, finder) if tracker else _load_tracker(self._config)
         self._order = StampOrder()
         self._sightings = Sightings()
         self._lifted: dict[int, Lifted] = {}  # of the last frame
@@ -119,6 +144,11 @@ class Perception:
     def waiting(self) -> tuple[int, ...]:
         """Objects with a prompt that waits for its frame."""
         return self._tracker.waiting
+
+    @property
+    def degraded(self) -> str:
+        """How the tracker makes do with less than is configured, in words; "" while it need not."""
+        return self._tracker.degraded if isinstance(self._tracker, Degradable) else ""
 
     @property
     def stage(self) -> str:
@@ -206,7 +236,8 @@ class Perception:
             tracks = self._tracker.step(frame.rgb, frame.stamp_ns, evidence, *(() if only is None else (only,)))
         scene, around = _scene_of(frame, tracks, notes, self._lifted), None
         with stages.optional("geometry"):
-            self._sightings.remember(frame, scene.objects, geometry, scene.resting)
+            placed = self._sightings.remember(frame, scene.objects, geometry, scene.resting)
+            self._tracker.judge(placed)
             if Wanted.POSITIONS in needed:
                 scene = lift_scene(frame, scene, geometry)
         self._lifted = {track.id: track.lifted for track in scene.objects}
@@ -217,6 +248,31 @@ class Perception:
             with stages.optional("grasps"):
                 scene = self._find_grasps(frame, scene, around)
         return replace(scene, timings_ms=MappingProxyType(stages.timings_ms))
+
+    def regions(self, frame: RgbdFrame) -> Regions:
+        """A frame's picture cut up as a whole (everything mode); objects and memory stay as they are.
+
+        Raises:
+            ModelError: the model has no part for single pictures.
+        """
+        search = self.search_regions(frame)
+        while True:
+            try:
+                next(search)
+            except StopIteration as end:
+                regions: Regions = end.value
+                return regions
+
+    def search_regions(self, frame: RgbdFrame) -> Generator[None, None, Regions]:
+        """The same in small steps, between which `step` may be called.
+
+        Raises:
+            ModelError: the model has no part for single pictures.
+        """
+        _check_size(frame)
+        if self._finder is None:
+            raise ModelError("pictures cannot be cut up: this Perception was made with a tracker and without a finder")
+        return (yield from self._finder.search(frame, self._config.everything))
 
     def _follow_stamp(self, stamp_ns: int) -> tuple[str, ...]:
         jumped = self._order.check(stamp_ns)
@@ -298,8 +354,8 @@ def _scene_of(frame: RgbdFrame, tracks: Tracks, notes: tuple[str, ...], before: 
     )
 
 
-def _load_tracker(config: PerceptionConfig) -> Tracker:
-    from sam_perception.segmentation import StreamingTracker, load_model
+def _load_tracker(config: PerceptionConfig) -> tuple[Tracker, RegionFinder]:
+    from sam_perception.segmentation import ModelRegions, load_tracker
 
-    model = load_model(config.model, device=config.device, dtype=config.dtype)
-    return StreamingTracker(model, config.max_objects, config.tracker)
+    tracker = load_tracker(config)
+    return tracker, ModelRegions(lambda: tracker.model, config.device, config.dtype)

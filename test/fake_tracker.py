@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sam_perception.errors import NoFreeSlot, PromptError, UnknownObject
 from sam_perception.frame import CameraIntrinsics, RgbdFrame
 from sam_perception.prompts import BoxPrompt, MaskPrompt, Prompt
-from sam_perception.scene import DepthEvidence, ObjectState
+from sam_perception.scene import DepthEvidence, ObjectState, Placement
 from sam_perception.segmentation.tracks import Tracks
 
 WIDTH, HEIGHT = 64, 48
@@ -63,6 +63,7 @@ class ColorTracker:
         self.steps = 0
         self.forgotten = 0
         self.evidence: Mapping[int, DepthEvidence] = {}
+        self.placements: dict[int, Placement] = {}
         self.gate = threading.Event()
         self.gate.set()
         self.delay_s = 0.0
@@ -101,6 +102,9 @@ class ColorTracker:
 
     def forget_memory(self) -> None:
         self.forgotten += 1
+
+    def judge(self, placements: Mapping[int, Placement]) -> None:
+        self.placements = dict(placements)
 
     def step(
         self,

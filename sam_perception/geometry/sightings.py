@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.config import GeometryConfig
-from sam_perception.frame import RgbdFrame
+from sam_perception.frame import CameraIntrinsics, RgbdFrame
+from sam_perception.geometry.camera import ray_grid
 from sam_perception.geometry.depth import depth_evidence, depth_valid
-from sam_perception.scene import DepthEvidence, Track
+from sam_perception.scene import DepthEvidence, Placement, Track
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +33,23 @@ class Sightings:
 
     def remember(
         self, frame: RgbdFrame, tracks: Sequence[Track], settings: GeometryConfig, resting: Collection[int] = ()
-    ) -> None:
+    ) -> dict[int, Placement]:
         """Take the places of the visible ones among `tracks`; objects that are not among them are forgotten.
 
         The masks of those `resting` are of an earlier frame: their places stand.
+
+        Returns:
+            By object id, where depth puts the visible ones in this frame.
         """
         known = {track.id for track in tracks}
         self._places = {i: place for i, place in self._places.items() if i in known}
+        seen: list[int] = []
         for track in tracks:
             if track.state.visible and track.id not in resting:
                 self._places[track.id] = _sighting(frame, track, settings)
+                seen.append(track.id)
+        placed = ((i, _placement(self._places[i], frame.intrinsics)) for i in seen)
+        return {i: placement for i, placement in placed if placement is not None}
 
     def evidence(self, frame: RgbdFrame, settings: GeometryConfig) -> dict[int, DepthEvidence]:
         """What `frame` shows at each object's place; nothing for places in an image of another size."""
@@ -69,3 +77,17 @@ def _sighting(frame: RgbdFrame, track: Track, settings: GeometryConfig) -> _Sigh
     depths = depths[depth_valid(depths, settings)]
     middle = float(np.median(depths)) if depths.size else float("nan")
     return _Sighting((frame.height, frame.width), window, mask, middle)
+
+
+def _placement(place: _Sighting, camera: CameraIntrinsics) -> Placement | None:
+    """The middle of the mask at the median of its depth; None without depth, or outside what the lens model covers."""
+    rows, columns = np.nonzero(place.mask)
+    if not np.isfinite(place.depth_m):
+        return None
+    v = place.window[0].start + int(np.median(rows))
+    u = place.window[1].start + int(np.median(columns))
+    ray = ray_grid(camera)[:, v, u]
+    if not np.isfinite(ray).all():
+        return None
+    x, y = (float(c) * place.depth_m for c in ray)
+    return Placement((x, y, place.depth_m), place.depth_m * float(np.sqrt(len(rows) / (camera.fx * camera.fy))))

@@ -40,6 +40,11 @@ class CatchUp:
     def __contains__(self, object_id: int) -> bool:
         return object_id in self._ways
 
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Objects with a prompt that has not been applied yet."""
+        return tuple(i for i, way in self._ways.items() if way.prompts)
+
     def add(self, due: DuePrompt) -> None:
         """Apply a prompt when its frame's turn comes; the object goes back to that frame if it is past it."""
         way = self._ways.setdefault(due.prompt.object_id, _Way(due.frame.index))
@@ -64,19 +69,21 @@ class CatchUp:
         return prompts
 
     def portion(self, cache: FrameCache) -> Portion | None:
-        """Take out the oldest frame of the past with something to do; None if all have arrived at the newest."""
+        """The oldest frame of the past with something to do; None if all have arrived at the newest."""
         newest = cache.newest.index
         first = min((way.next_frame for way in self._ways.values()), default=newest)
         if first >= newest:
             return None
         frame = next(f for f in cache if f.index == first)
         here = {i: way for i, way in self._ways.items() if way.next_frame == first}
-        prompts: list[DuePrompt] = []
-        for way in here.values():
-            prompts += [d for d in way.prompts if d.frame is frame]
-            way.prompts = [d for d in way.prompts if d.frame is not frame]
+        return Portion(frame, tuple(here), tuple(d for way in here.values() for d in way.prompts if d.frame is frame))
+
+    def finish(self, portion: Portion) -> None:
+        """A portion has been worked off."""
+        for object_id in portion.object_ids:
+            way = self._ways[object_id]
+            way.prompts = [d for d in way.prompts if d.frame is not portion.frame]
             way.next_frame += 1
-        return Portion(frame, tuple(here), tuple(prompts))
 
     def pressing(self, cache: FrameCache) -> bool:
         """Whether the next frame to work off is about to leave the cache."""

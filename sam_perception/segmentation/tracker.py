@@ -36,7 +36,8 @@ Where Meta's predictor (facebookresearch/sam2, "Meta") and transformers' `Sam2Vi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -108,7 +109,7 @@ class StreamingTracker:
     @property
     def waiting(self) -> tuple[int, ...]:
         """Ids of the objects with a prompt that waits for its frame, or for its turn to be worked off."""
-        return tuple(dict.fromkeys((*(i for i, known in self._objects.items() if not known.begun), *self._queue.ids)))
+        return tuple(dict.fromkeys((*self._late.waiting, *self._queue.ids)))
 
     def prompt(self, prompt: Prompt) -> None:
         """Point at an object, new or tracked; takes effect in the next step.
@@ -214,11 +215,12 @@ class StreamingTracker:
         due, notes = self._queue.due(self._cache)
         due, rejected = self._accept(due)
         asked = {d.prompt.object_id for d in due}
-        due = self._catch_up(due, notes)
-        live = [i for i in self._slots.ids if self._objects[i].begun and self._objects[i].first_frame < frame.index]
-        resting = self._resting(live, only, asked, rgb.shape[:2])
-        live = [i for i in live if i not in resting]
-        ids, decoded = self._advance(frame, live, [d.prompt for d in due])
+        with self._newcomers_begin():
+            due = self._catch_up(due, notes)
+            live = [i for i in self._slots.ids if self._objects[i].begun and self._objects[i].first_frame < frame.index]
+            resting = self._resting(live, only, asked, rgb.shape[:2])
+            live = [i for i in live if i not in resting]
+            ids, decoded = self._advance(frame, live, [d.prompt for d in due])
         latest = {d.prompt.object_id: d.prompt for d in due}
         drawn = {i: prompt.mask for i, prompt in latest.items() if isinstance(prompt, MaskPrompt)}
         seen = observe(frame, ids, decoded, self._objects, evidence or {}, self._config, drawn)
@@ -249,6 +251,16 @@ class StreamingTracker:
                 self._bank.ledger.discard(slot, seen.frame)
 
     # ------------------------------------------------------------------ how it is done
+
+    @contextmanager
+    def _newcomers_begin(self) -> Iterator[None]:
+        """Forget objects that were to begin now where that fails: they have no memory to go on from."""
+        try:
+            yield
+        except Exception:
+            for i in [i for i, known in self._objects.items() if not known.begun and i not in self._late.waiting]:
+                self.remove(i)
+            raise
 
     def _resting(
         self, live: Sequence[int], only: Collection[int] | None, asked: Collection[int], size: Sequence[int]
@@ -311,3 +323,4 @@ class StreamingTracker:
             if self._objects[i].first_frame < frame.index and (i in asked or i not in frame.prompted)
         ]
         self._advance(frame, ids, prompts)
+        self._late.finish(portion)
