@@ -24,6 +24,8 @@ MAX_TEXT_LENGTH = 200  # characters; detectors read a few dozen words at most
 FOREGROUND = 1
 BACKGROUND = 0
 
+ANSWERS = 3  # of the model to a single click
+
 
 def check_object_id(object_id: int) -> int:
     """Return `object_id` as an int.
@@ -79,6 +81,17 @@ def _labels(values: ArrayLike | None, count: int) -> NDArray[np.int32]:
     return labels
 
 
+def _check_choose(choose: int, labels: NDArray[np.int32]) -> int:
+    if isinstance(choose, (bool, np.bool_)) or not isinstance(choose, (int, np.integer)) or not 0 <= choose <= ANSWERS:
+        raise PromptError(f"choose is {choose!r}: pass 0 for the surest answer, or 1 to {ANSWERS}")
+    if choose and labels.tolist() != [FOREGROUND]:
+        raise PromptError(
+            f"choose is {choose} with point labels {labels.tolist()}: only a single click on the object has "
+            f"{ANSWERS} answers; leave the other points or choose out"
+        )
+    return int(choose)
+
+
 def _check_points_inside(points: NDArray[np.float32], width: int, height: int) -> None:
     # A pixel covers half a pixel on each side of its centre.
     inside = (points >= -0.5).all(axis=1) & (points[:, 0] <= width - 0.5) & (points[:, 1] <= height - 0.5)
@@ -93,8 +106,12 @@ def _check_points_inside(points: NDArray[np.float32], width: int, height: int) -
 class PointPrompt:
     """Clicks on an object (label 1) and beside it (label 0).
 
+    A single click is ambiguous, and the model has three answers to it, often the part, the object and the
+    whole: with `choose` 1 to 3 that one is taken, whatever was said of the object in that picture before.
+
     Raises:
-        PromptError: wrong shapes, labels other than 0 and 1, values not finite, id out of range.
+        PromptError: wrong shapes, labels other than 0 and 1, values not finite, id out of range, or `choose`
+            with more than one click or one beside the object.
         EmptyPrompt: no point.
     """
 
@@ -103,6 +120,7 @@ class PointPrompt:
     labels: NDArray[np.int32] = None  # type: ignore[assignment]  # (P,); all foreground when left out
     label: str = ""  # the object's name
     stamp_ns: int | None = None  # of the image that was clicked; None: the next frame
+    choose: int = 0  # 0: the answer that the model is surest of
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "object_id", _check_common(self.object_id, self.stamp_ns))
@@ -111,6 +129,7 @@ class PointPrompt:
             raise EmptyPrompt("a point prompt has no points: pass at least one x y pair")
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "labels", _labels(self.labels, len(points)))
+        object.__setattr__(self, "choose", _check_choose(self.choose, self.labels))
 
     def check_inside(self, width: int, height: int) -> None:
         """Raise PromptOutsideImage where a point is not on an image of `width` x `height` pixels."""

@@ -60,6 +60,16 @@ class Clicks:
 
     points: Tensor  # (G, P, 2)
     labels: Tensor  # (G, P) int32; 1 object, 0 not object
+    # (G,) int64: which of three answers to a single click is taken, 1 to 3, or 0 for the surest; None: that for all.
+    choose: Tensor | None = None
+
+    def rows(self, rows: slice) -> Clicks:
+        """Those on some of the objects."""
+        return Clicks(self.points[rows], self.labels[rows], None if self.choose is None else self.choose[rows])
+
+    def chosen(self, best: Tensor) -> Tensor:
+        """(G,) index of the answer to take, where (G,) `best` is that of the surest."""
+        return best if self.choose is None else torch.where(self.choose > 0, self.choose - 1, best)
 
 
 class Network:
@@ -202,7 +212,7 @@ class Network:
         )
         logits, ious, tokens, score = logits[:, 0], ious[:, 0], tokens[:, 0], score[:, 0, 0]
         if many:
-            best = ious.argmax(dim=-1)
+            best = clicks.chosen(ious.argmax(dim=-1))
             rows = torch.arange(count, device=self.device)
             rivals = rival_share(logits, best)
             logits, ious, tokens = logits[rows, best], ious[rows, best], tokens[rows, best]

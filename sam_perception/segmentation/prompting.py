@@ -80,6 +80,10 @@ class Prompter:
 
     def _add_clicks(self, frame: CachedFrame, prompt: PointPrompt | BoxPrompt) -> Clicks:
         points, labels = prompt.points, prompt.labels
+        if isinstance(prompt, PointPrompt) and prompt.choose:
+            # Another answer to one click stands for itself: neither clicks nor a mask from before it count.
+            frame.clicks.pop(prompt.object_id, None)
+            frame.logits.pop(prompt.object_id, None)
         before = frame.clicks.get(prompt.object_id)
         if isinstance(prompt, BoxPrompt):
             # A box comes first in SAM 2: it replaces the clicks before it.
@@ -101,8 +105,11 @@ class Prompter:
         if masks:
             return self._network.take_mask(torch.cat(masks), features)
         ids = [p.object_id for p in group]
+        chosen = [p.choose if isinstance(p, PointPrompt) else 0 for p in group]
         clicks = Clicks(
-            torch.cat([frame.clicks[i].points for i in ids]), torch.cat([frame.clicks[i].labels for i in ids])
+            torch.cat([frame.clicks[i].points for i in ids]),
+            torch.cat([frame.clicks[i].labels for i in ids]),
+            upload(chosen, features.top.device) if any(chosen) else None,
         )
         new = ids[0] in fresh
         if new or tracked is None:
