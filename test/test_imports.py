@@ -12,10 +12,10 @@ from package_facts import MODULES, PACKAGE, ROOT, ROS_MODULES, imports_of
 # Each room may import those of the lines above it; only rooms of one line marked True import each other.
 LAYERS: list[tuple[set[str], bool]] = [
     ({"errors"}, False),
-    ({"config", "frame", "prompts", "scene", "stages", "stamps", "_ros_environment"}, True),
+    ({"config", "detections", "frame", "prompts", "scene", "stages", "stamps", "_ros_environment"}, True),
     ({"images", "overlay", "messages", "messages_scene", "recorded"}, True),
     ({"geometry", "segmentation"}, False),
-    ({"manipulation", "navigation"}, False),
+    ({"manipulation", "navigation", "discovery"}, False),
     ({"overlay_scene", "markers"}, True),
     ({"perception"}, False),
     ({"sources", "sinks", "training"}, True),
@@ -34,6 +34,9 @@ ONLY_IN = {
     "pyrealsense2": {"sources"},
     "rosbags": {"sources", "sinks"},
     "av": {"sinks"},
+    "onnx": {"segmentation"},
+    "onnxruntime": {"segmentation"},
+    "ray": {"commands"},
     "aiohttp": {"web"},
 }
 

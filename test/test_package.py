@@ -115,7 +115,7 @@ def test_third_party_imports_are_required() -> None:
     distribution_of = {"cv2": "opencv-python-headless", "yaml": "PyYAML"}
     required = {pin.name for pin in requirements("runtime.txt")}
     with_transformers = {"huggingface_hub"}
-    optional = {"open3d", "accelerate"}
+    optional = {"open3d", "accelerate", "onnx", "onnxruntime", "ray"}
     for path in MODULES:
         for name in imports_of(path):
             top = name.partition(".")[0]

@@ -60,7 +60,7 @@ class ImageEncoder:
 
 
 def _run_block(block: Any, x: Tensor) -> Tensor:
-    """One block of Hiera on (1, H, W, C): attention in windows, pooled between stages, and its MLP."""
+    """One block of Hiera on (B, H, W, C): attention in windows, pooled between stages, and its MLP."""
     normed = block.layer_norm1(x)
     residual = x if block.dim == block.dim_out else _pooled(block.proj(normed), block.query_stride)
     window = block.window_size
@@ -68,7 +68,7 @@ def _run_block(block: Any, x: Tensor) -> Tensor:
         mixed = _attend(block.attn, normed, block.query_stride)
     else:
         mixed = _attend(block.attn, _windows(normed, window), block.query_stride)
-        mixed = _unwindowed(mixed, residual.shape[1], residual.shape[2])
+        mixed = _unwindowed(mixed, int(residual.shape[1]), int(residual.shape[2]))
     x = residual + mixed
     out: Tensor = x + block.mlp(block.layer_norm2(x))
     return out
@@ -98,23 +98,23 @@ def _pooled(x: Tensor, stride: tuple[int, int] | None) -> Tensor:
 
 
 def _windows(x: Tensor, size: int) -> Tensor:
-    """(1, H, W, C) to (windows, size, size, C), row by row; padded with zeros to whole windows."""
-    channels = x.shape[3]
-    x = functional.pad(x, (0, 0, 0, -x.shape[2] % size, 0, -x.shape[1] % size))
-    rows, columns = x.shape[1] // size, x.shape[2] // size
-    return x.view(rows, size, columns, size, channels).transpose(1, 2).reshape(-1, size, size, channels)
+    """(B, H, W, C) to (windows, size, size, C), row by row; padded with zeros to whole windows."""
+    height, width, channels = (int(n) for n in x.shape[1:])  # numbers, not nodes, where this is traced for export
+    x = functional.pad(x, (0, 0, 0, -width % size, 0, -height % size))
+    rows, columns = -(-height // size), -(-width // size)
+    return x.view(-1, rows, size, columns, size, channels).transpose(2, 3).reshape(-1, size, size, channels)
 
 
 def _unwindowed(x: Tensor, height: int, width: int) -> Tensor:
-    """(windows, s, s, C) back to (1, height, width, C), padding dropped."""
-    size, channels = x.shape[1], x.shape[3]
+    """(windows, s, s, C) back to (B, height, width, C), padding dropped."""
+    size, channels = int(x.shape[1]), int(x.shape[3])
     rows, columns = -(-height // size), -(-width // size)
-    whole = x.view(rows, columns, size, size, channels).transpose(1, 2)
-    return whole.reshape(1, rows * size, columns * size, channels)[:, :height, :width]
+    whole = x.view(-1, rows, columns, size, size, channels).transpose(2, 3)
+    return whole.reshape(-1, rows * size, columns * size, channels)[:, :height, :width]
 
 
 def _maps(tokens: Tensor, linear: tuple[Tensor, Tensor]) -> Tensor:
-    """(1, H, W, C) through a linear layer to (1, C', H, W)."""
+    """(B, H, W, C) through a linear layer to (B, C', H, W)."""
     return functional.linear(tokens, *linear).permute(0, 3, 1, 2)
 
 
