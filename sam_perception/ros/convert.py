@@ -67,11 +67,14 @@ def prompt_from_msg(msg: Message, object_id: int) -> Prompt:
 
     Raises:
         EmptyPrompt: neither points nor box nor mask, or one that marks nothing.
-        PromptError: odd lengths, a mask beside points or a box, a mask that is not mono8.
+        PromptError: odd lengths, a mask beside points or a box, a mask that is not mono8, choose without
+            a single point.
     """
     stamp_ns = messages.stamp_ns_of(msg.header.stamp)
     common: dict[str, Any] = {"object_id": object_id, "label": msg.label, "stamp_ns": stamp_ns or None}
     points, labels = _points(msg)
+    if msg.choose and (len(msg.mask.data) or len(msg.box)):
+        raise PromptError(f"prompt has choose {msg.choose} and a mask or a box: choose is for a single point")
     if len(msg.mask.data):
         if len(points) or len(msg.box):
             raise PromptError("prompt has a mask and also points or a box: send one of them, then the other")
@@ -81,7 +84,7 @@ def prompt_from_msg(msg: Message, object_id: int) -> Prompt:
             raise PromptError(f"box has {len(msg.box)} numbers: send x_min, y_min, x_max, y_max, or none")
         x_min, y_min, x_max, y_max = (float(edge) for edge in msg.box)
         return BoxPrompt(box=(x_min, y_min, x_max, y_max), points=points, labels=labels, **common)
-    return PointPrompt(points=points, labels=labels, **common)
+    return PointPrompt(points=points, labels=labels, choose=int(msg.choose), **common)
 
 
 def prompt_to_msg(prompt: Prompt, frame_id: str = "") -> Message:
@@ -93,6 +96,8 @@ def prompt_to_msg(prompt: Prompt, frame_id: str = "") -> Message:
     else:
         fields["points"] = [float(n) for n in prompt.points.reshape(-1)]
         fields["point_labels"] = [int(n) for n in prompt.labels]
+    if isinstance(prompt, PointPrompt):
+        fields["choose"] = prompt.choose
     if isinstance(prompt, BoxPrompt):
         fields["box"] = [float(edge) for edge in prompt.box]
     header = messages.header(_TYPES, prompt.stamp_ns or 0, frame_id)

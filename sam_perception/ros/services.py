@@ -9,12 +9,14 @@ from rclpy.lifecycle import LifecycleNode
 from std_srvs.srv import Trigger
 
 from sam_perception import messages
-from sam_perception.errors import FrameIdMismatch, PerceptionError
+from sam_perception.errors import FrameIdMismatch, PerceptionError, PromptError
 from sam_perception.messages import Message
 from sam_perception.prompts import Prompt
 from sam_perception.ros.convert import prompt_from_msg
 from sam_perception.ros.message_types import RosTypes, message_class
 from sam_perception.ros.pipeline import Pipeline
+from sam_perception.ros.region_desk import RegionDesk
+from sam_perception.ros.regions import RegionService
 from sam_perception.srv import AddObject, ListObjects, RemoveObject, RenameObject
 
 _TYPES = RosTypes()
@@ -42,6 +44,7 @@ class Services:
         node.create_service(RenameObject, "~/rename_object", self._rename)
         node.create_service(ListObjects, "~/list_objects", self._list)
         node.create_service(Trigger, "~/reset", self._reset)
+        RegionService(node, self._working)
         node.create_subscription(message_class("sam_perception/Prompt"), "~/prompt", self._on_prompt, _PROMPT_QUEUE)
 
     def answer(self, request: Any) -> Any:
@@ -130,6 +133,8 @@ class Services:
         newest = pipeline.newest()
 
         def make(object_id: int) -> Prompt:
+            if msg.region:
+                return _region_prompt(msg, object_id, pipeline.region_desk)
             prompt = prompt_from_msg(msg, object_id)
             if newest is not None:
                 frame_id = msg.header.frame_id
@@ -151,6 +156,12 @@ class Services:
                 f"(`ros2 lifecycle set {self._node.get_fully_qualified_name()} configure`)"
             )
         return pipeline
+
+
+def _region_prompt(msg: Message, object_id: int, desk: RegionDesk) -> Prompt:
+    if len(msg.points) or len(msg.box) or len(msg.mask.data):
+        raise PromptError("prompt has a region and also points, a box or a mask: send one of them, then the other")
+    return desk.prompt(msg.region, object_id, msg.label)
 
 
 def _refuse(response: Any, error: PerceptionError) -> Any:

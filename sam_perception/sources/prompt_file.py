@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from sam_perception.errors import PerceptionError, PromptError
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 
-_KEYS = ("object_id", "label", "frame", "stamp_ns", "box", "points", "point_labels", "mask", "value")
+_KEYS = ("object_id", "label", "frame", "stamp_ns", "box", "points", "point_labels", "choose", "mask", "value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +114,8 @@ def _prompt(entry: Mapping[str, Any], folder: Path) -> Prompt:
     object_id, label = entry["object_id"], str(entry.get("label") or "")
     points: Any = entry.get("points")
     point_labels: Any = entry.get("point_labels")
+    if "choose" in entry and ("mask" in entry or "box" in entry):
+        raise PromptError("choose beside a mask or a box; it is for a single point")
     if "mask" in entry:
         if "box" in entry or points is not None:
             raise PromptError("a mask beside a box or points; keep one of them")
@@ -122,7 +124,7 @@ def _prompt(entry: Mapping[str, Any], folder: Path) -> Prompt:
         box = tuple(entry["box"])
         return BoxPrompt(object_id, box, [] if points is None else points, point_labels, label)
     if points is not None:
-        return PointPrompt(object_id, points, point_labels, label)
+        return PointPrompt(object_id, points, point_labels, label, choose=entry.get("choose", 0))
     raise PromptError("neither box, points nor mask; point at the object")
 
 
