@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from enum import Flag, auto
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -12,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.config import EverythingConfig, PerceptionConfig
+from sam_perception.detections import Detection
+from sam_perception.discovery import Discovery, Models, load_models
 from sam_perception.errors import ConfigError, MalformedImage, ModelError
-from sam_perception.frame import RgbdFrame
+from sam_perception.frame import CameraPose, RgbdFrame
 from sam_perception.geometry import Sightings, lift_scene
 from sam_perception.manipulation import scene_grasps
 from sam_perception.navigation import ObstacleMap, Surroundings
-from sam_perception.prompts import Prompt, check_label
+from sam_perception.prompts import AnyPrompt, Prompt, TextPrompt, check_label
 from sam_perception.scene import DepthEvidence, Lifted, Placement, Regions, Scene, Track
 from sam_perception.stages import StageError, Stages
 from sam_perception.stamps import StampOrder
@@ -28,7 +31,10 @@ if TYPE_CHECKING:
 MIN_IMAGE_PX = 16  # a smaller picture shows nothing that could be told apart
 
 # What the model and the memory are made for; all other settings may change between frames.
-FIXED_SETTINGS = ("model", "device", "dtype", "max_objects", "tracker")
+FIXED_SETTINGS = (
+    *("model", "device", "dtype", "max_objects", "tracker"),
+    *("words.model", "detector.model", "semantic.model", "depth.model", "depth.mode"),
+)
 
 
 class Wanted(Flag):
@@ -121,6 +127,7 @@ class Perception:
         config: PerceptionConfig | None = None,
         tracker: Tracker | None = None,
         finder: RegionFinder | None = None,
+        models: Models | None = None,
     ) -> None:
         self._config = config or PerceptionConfig()
         self._tracker, self._finder = (tracker, finder) if tracker else _load_tracker(self._config)
@@ -129,6 +136,8 @@ class Perception:
         self._lifted: dict[int, Lifted] = {}  # of the last frame
         self._obstacles = ObstacleMap(self._config.navigation, self._config.geometry)
         self._stages = Stages()
+        models = models or (load_models(self._config) if tracker is None else Models())
+        self._discovery = Discovery(self._tracker, models, self._config)
 
     @property
     def config(self) -> PerceptionConfig:
@@ -142,8 +151,8 @@ class Perception:
 
     @property
     def waiting(self) -> tuple[int, ...]:
-        """Objects with a prompt that waits for its frame."""
-        return self._tracker.waiting
+        """Objects with a prompt that waits for its frame, or with words for which nothing was found yet."""
+        return tuple(dict.fromkeys((*self._tracker.waiting, *self._discovery.waiting)))
 
     @property
     def degraded(self) -> str:
@@ -155,13 +164,31 @@ class Perception:
         """What `step` is doing now, "" between steps; for another thread that watches over it."""
         return self._stages.current
 
-    def prompt(self, prompt: Prompt) -> None:
+    def prompt(self, prompt: AnyPrompt) -> None:
         """Point at an object, a new one or one that is tracked; takes effect in the next `step`.
+
+        Words are searched for in the next frame, and from time to time until something is found.
 
         Raises:
             NoFreeSlot: as many objects are tracked as the config allows.
+            ConfigError: words, and no detector for them.
         """
-        self._tracker.prompt(prompt)
+        if isinstance(prompt, TextPrompt):
+            self._discovery.ask(prompt)
+        else:
+            self._discovery.forget(prompt.object_id)  # who points with a finger says what is meant
+            self._tracker.prompt(prompt)
+
+    def detections(self, found: Sequence[Detection], stamp_ns: int = 0) -> None:
+        """Take what a detector saw in the picture of this stamp (0: the newest): each is an object, or becomes one."""
+        self._discovery.take(found, stamp_ns)
+
+    def search_in_background(self) -> None:
+        """From now on detectors look at frames in threads of their own, and `step` does not wait for them.
+
+        Their answers come some frames later, by the clock: the same recording may then give other results.
+        """
+        self._discovery.go_to_background()
 
     def remove(self, object_id: int) -> None:
         """Forget one object.
@@ -169,7 +196,9 @@ class Perception:
         Raises:
             UnknownObject: there is none of this id.
         """
-        self._tracker.remove(object_id)
+        only_words = self._discovery.forget(object_id)
+        if not only_words or object_id in (*self._tracker.object_ids, *self._tracker.waiting):
+            self._tracker.remove(object_id)
         self._sightings.forget(object_id)
 
     def rename(self, object_id: int, label: str) -> None:
@@ -179,11 +208,14 @@ class Perception:
             UnknownObject: there is none of this id.
             PromptError: the name is longer than 128 characters or has characters that cannot be shown.
         """
-        self._tracker.rename(object_id, check_label(label))
+        label = check_label(label)
+        if not self._discovery.rename(object_id, label):
+            self._tracker.rename(object_id, label)
 
     def reset(self) -> None:
         """Forget all objects and prompts; the next frame may have any stamp."""
         self._tracker.reset()
+        self._discovery.clear()
         self._sightings.clear()
         self._obstacles.reset()
         self._order.reset()
@@ -194,10 +226,10 @@ class Perception:
         Raises:
             ConfigError: they differ in what the model and the memory were made for.
         """
-        fixed = [name for name in FIXED_SETTINGS if getattr(config, name) != getattr(self._config, name)]
+        fixed = [name for name in FIXED_SETTINGS if attrgetter(name)(config) != attrgetter(name)(self._config)]
         if fixed:
             raise ConfigError(f"{', '.join(fixed)} cannot change while objects are tracked: make a new Perception")
-        self._config = config
+        self._config = self._discovery.config = config
         self._obstacles.reconfigure(config.navigation, config.geometry)
 
     def step(
@@ -207,6 +239,7 @@ class Perception:
         wanted: Wanted = Wanted.ALL,
         on_error: StageError | None = None,
         only: Collection[int] | None = None,
+        pose: CameraPose | None = None,
     ) -> Scene:
         """Everything known about the next frame.
 
@@ -220,6 +253,8 @@ class Perception:
                 lacks what `LOST_WITH` names. Without it such an error is raised.
             only: ids of the objects whose turn it is; the others keep all that was said of them last, with its
                 own stamp in `last_seen_ns`, and are named in `resting`. Without it everyone's turn it is.
+            pose: how the camera stood, where that is known: measured gravity is trusted more than the settings'
+                up_x to up_z, and by its pose in a fixed frame obstacles keep their ids and planes are averaged.
 
         Raises:
             StampError: the stamp is repeated or a little older than the newest one; nothing has changed.
@@ -232,6 +267,9 @@ class Perception:
         evidence: Mapping[int, DepthEvidence] = {}
         with stages.optional("evidence"):
             evidence = self._sightings.evidence(frame, geometry)
+        if self._discovery.active:
+            with stages.optional("search for new objects"):
+                self._discovery.before(frame)
         with stages.required("segmentation"):
             tracks = self._tracker.step(frame.rgb, frame.stamp_ns, evidence, *(() if only is None else (only,)))
         scene, around = _scene_of(frame, tracks, notes, self._lifted), None
@@ -240,10 +278,14 @@ class Perception:
             self._tracker.judge(placed)
             if Wanted.POSITIONS in needed:
                 scene = lift_scene(frame, scene, geometry)
+        if self._discovery.active:
+            with stages.optional("search for lost objects"):
+                scene = self._discovery.after(frame, scene)
+        stages.timings_ms.update(self._discovery.take_timings_ms())
         self._lifted = {track.id: track.lifted for track in scene.objects}
         if Wanted.OBSTACLES in needed:
             with stages.optional("navigation"):
-                scene, around = self._look_around(frame, scene)
+                scene, around = self._look_around(frame, scene, pose or CameraPose())
         if Wanted.GRASPS in needed and around is not None and "geometry" not in stages.failed:
             with stages.optional("grasps"):
                 scene = self._find_grasps(frame, scene, around)
@@ -281,20 +323,24 @@ class Perception:
             return ()
         # Memories of the last frames would be taken for the immediate past, which they are not.
         self._tracker.forget_memory()
+        self._discovery.forget_frames()
         self._sightings.clear()
+        self._obstacles.forget_motion()
         return (
             f"time went back to {stamp_ns * 1e-9:.3f} s, as when a bag starts again: "
             f"the {len(self.object_ids)} objects are kept and go on from the frames where they were pointed at",
         )
 
-    def _look_around(self, frame: RgbdFrame, scene: Scene) -> tuple[Scene, Surroundings]:
+    def _look_around(self, frame: RgbdFrame, scene: Scene, pose: CameraPose) -> tuple[Scene, Surroundings]:
         """The scene with what is around its targets, unless the settings keep that for the grasps alone."""
-        around = self._obstacles.update(frame, [track.mask for track in scene.objects if track.state.visible])
+        masks = [track.mask for track in scene.objects if track.state.visible]
+        around = self._obstacles.update(frame, masks, up=pose.up, fixed_from_camera=pose.fixed_from_camera)
         if self._config.navigation.enabled:
             scene = replace(
                 scene,
                 ground=around.ground,
                 planes=around.planes,
+                fixed_planes=around.fixed_planes,
                 obstacles=around.obstacles,
                 scene_points=around.scene_points,
                 scene_colors=around.scene_colors,

@@ -8,16 +8,44 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sam_perception.segmentation.everything import GeneratedMask, MaskGenerator
+    from sam_perception.segmentation.image_models import IMAGE_MODEL_NAMES, load_image_model
+    from sam_perception.segmentation.image_predictor import ImagePredictor, Prediction
+    from sam_perception.segmentation.loading import load_tracker
     from sam_perception.segmentation.models import MODEL_NAMES, load_model
     from sam_perception.segmentation.policy import FifoPolicy, MemoryPolicy
+    from sam_perception.segmentation.region_finder import ModelRegions
     from sam_perception.segmentation.tracker import StreamingTracker
     from sam_perception.segmentation.tracks import Tracks
 
-__all__ = ["MODEL_NAMES", "FifoPolicy", "MemoryPolicy", "StreamingTracker", "Tracks", "load_model"]
+__all__ = [
+    "IMAGE_MODEL_NAMES",
+    "MODEL_NAMES",
+    "FifoPolicy",
+    "GeneratedMask",
+    "ImagePredictor",
+    "MaskGenerator",
+    "MemoryPolicy",
+    "ModelRegions",
+    "Prediction",
+    "StreamingTracker",
+    "Tracks",
+    "load_image_model",
+    "load_model",
+    "load_tracker",
+]
 
 _HOMES = {
     "MODEL_NAMES": "models",
     "load_model": "models",
+    "GeneratedMask": "everything",
+    "MaskGenerator": "everything",
+    "IMAGE_MODEL_NAMES": "image_models",
+    "load_image_model": "image_models",
+    "ImagePredictor": "image_predictor",
+    "Prediction": "image_predictor",
+    "ModelRegions": "region_finder",
+    "load_tracker": "loading",
     "FifoPolicy": "policy",
     "MemoryPolicy": "policy",
     "StreamingTracker": "tracker",
