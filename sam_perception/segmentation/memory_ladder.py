@@ -165,4 +165,5 @@ class MemoryLadder:
     def _nothing_left(self, seen: str) -> str:
         tried = "; ".join(step.text for step in self.taken)
         although = f", although {tried}" if tried else ""
-        return f"{seen.rstrip('.')}{although}: end what else uses this device, track fewer objects, or choose a smaller model"
+        cure = "end what else uses this device, track fewer objects, or choose a smaller model"
+        return f"{seen.rstrip('.')}{although}: {cure}"
