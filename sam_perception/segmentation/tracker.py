@@ -50,6 +50,7 @@ from sam_perception.errors import NoFreeSlot, PromptError, UnknownObject
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from sam_perception.scene import DepthEvidence, Placement
 from sam_perception.segmentation.advancing import Advancer
+from sam_perception.segmentation.appearance import describe
 from sam_perception.segmentation.backend import Backend, backend_of
 from sam_perception.segmentation.catchup import CatchUp, Portion, split
 from sam_perception.segmentation.frames import DuePrompt, FrameCache, PromptQueue
@@ -249,6 +250,18 @@ class StreamingTracker:
                 self._bank.keep(slot, seen.frame)
             if Keep.RECENT not in keep and not seen.prompted:
                 self._bank.ledger.discard(slot, seen.frame)
+
+    @torch.inference_mode()
+    def appearance(self, masks: NDArray[np.bool_], stamp_ns: int | None = None) -> NDArray[np.float32]:
+        """(N, C) unit vectors of what masks (N, H, W) show, by the image features; zeros for an empty mask.
+
+        Looked at is the frame of that stamp if it is still kept, else the newest; before the first, zeros.
+        """
+        frames = list(self._cache)
+        frame = next((f for f in frames if f.stamp_ns == stamp_ns), frames[-1] if frames else None)
+        if frame is None:
+            return np.zeros((len(masks), 1), np.float32)
+        return describe(frame.features(self._network).top, masks)
 
     # ------------------------------------------------------------------ how it is done
 

@@ -1,0 +1,27 @@
+"""What something looks like, as one vector: to tell whether it is the same thing later."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam_perception.segmentation.transfer import upload
+
+
+def describe(features: torch.Tensor, masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(N, C) unit vectors of masks (N, H, W) in a picture with these features (1, C, h, w); zeros for no pixel.
+
+    The mean of the features under a mask, less their mean in the whole picture: what all pixels of a
+    picture share (light, the network's bias) tells nothing apart, and would make every two things alike.
+    """
+    height, width = features.shape[-2:]
+    # One pixel of a small mask is to count in its cell: shares of area, not samples.
+    shares = np.stack([cv2.resize(m.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) for m in masks])
+    weights = upload(shares.reshape(len(masks), -1), features.device).float()
+    cells = features[0].float().flatten(1).T  # (hw, C)
+    total = weights.sum(dim=1, keepdim=True)
+    means = weights @ cells / total.clamp(min=1e-6) - cells.mean(dim=0)
+    means = torch.nn.functional.normalize(means, dim=1) * (total > 0)
+    return np.asarray(means.cpu().numpy(), np.float32)
