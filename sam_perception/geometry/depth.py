@@ -13,6 +13,8 @@ from sam_perception.scene import DepthEvidence
 
 Depth = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
+Pixels = tuple[Index, Index]  # rows and columns
 
 _STEEPEST = 2.0  # edge jumps per pixel; about 88 degrees at a focal length of 600 px
 _EVIDENCE_SHARE = 0.3  # of the place's pixels that need depth before anything is said of it
@@ -57,19 +59,28 @@ def flying_pixels(depth_m: Depth, settings: GeometryConfig) -> Mask:
         here, there = _pair(z.shape, direction)
         a, b = z[here], z[there]
         step = b - a
-        jump = settings.edge_jump * np.minimum(a, b)
         with np.errstate(invalid="ignore"):
-            up, down = step > jump, step < -jump
-            near = np.abs(step) <= jump
+            size, jump = np.abs(step), settings.edge_jump * np.minimum(a, b)
+            near, far = size <= jump, size > jump
         neighbours[here] |= near
         neighbours[there] |= near
-        between = np.zeros(z.shape, np.bool_)
-        arriving_up, arriving_down = np.zeros_like(between), np.zeros_like(between)
-        arriving_up[there], arriving_down[there] = up, down
-        between[here] = (up & arriving_up[here]) | (down & arriving_down[here])
-        _keep_steep_surfaces(between, z, direction, settings.edge_jump)
-        flying |= between
+        # Jumps are few: what follows goes by their pixels.
+        jumps = np.flatnonzero(far)
+        if jumps.size:
+            row, column = np.divmod(jumps, far.shape[1])
+            up = step.ravel()[jumps] > 0
+            row, column = _between(z.shape, row, column + here[1].start, direction, up)
+            flying[_off_steep_surfaces(row, column, z, direction, settings.edge_jump)] = True
     return flying | (valid & ~neighbours)
+
+
+def _between(shape: tuple[int, ...], row: Index, column: Index, direction: tuple[int, int], up: Mask) -> Pixels:
+    """Of the pixels from which depth jumps in `direction`, up or down, those to which it jumps the same way."""
+    arriving = np.zeros(shape, np.int8)
+    sign = np.where(up, np.int8(1), np.int8(-1))
+    arriving[row + direction[0], column + direction[1]] = sign
+    on = arriving[row, column] == sign
+    return row[on], column[on]
 
 
 def _pair(shape: tuple[int, ...], direction: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
@@ -84,11 +95,10 @@ def _pair(shape: tuple[int, ...], direction: tuple[int, int]) -> tuple[tuple[sli
     return (rows[0], columns[0]), (rows[1], columns[1])
 
 
-def _keep_steep_surfaces(between: Mask, z: Depth, direction: tuple[int, int], edge_jump: float) -> None:
-    """Clear candidates in `between` (in place) whose inverse depth goes on evenly along `direction`."""
-    row, column = np.nonzero(between)
+def _off_steep_surfaces(row: Index, column: Index, z: Depth, direction: tuple[int, int], edge_jump: float) -> Pixels:
+    """The candidate pixels but for those whose inverse depth goes on evenly along `direction`."""
     if row.size == 0:
-        return
+        return row, column
     height, width = z.shape
     inverse = np.full((5, row.size), np.nan)
     for i, offset in enumerate((-2, -1, 0, 1, 2)):
@@ -101,7 +111,7 @@ def _keep_steep_surfaces(between: Mask, z: Depth, direction: tuple[int, int], ed
     with np.errstate(invalid="ignore"):
         even = ((np.abs(steps - mean) < 0.5 * np.abs(mean)) | ~known).all(axis=0)
     steep = even & (known.sum(axis=0) >= 3) & (np.abs(mean) <= _STEEPEST * edge_jump * inverse[2])
-    between[row[steep], column[steep]] = False
+    return row[~steep], column[~steep]
 
 
 def depth_evidence(depth_m: Depth, last_mask: Mask, last_depth_m: float, settings: GeometryConfig) -> DepthEvidence:

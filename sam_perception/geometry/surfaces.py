@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from sam_perception.geometry.depth import depth_sigma_m
 _MAD_TO_SIGMA = 1.4826
 _PIECE_THICKNESS = 0.25  # of the largest surface's; strips along a mask's border are thinner
 _STRIP_PX = 2.0  # from the middle to the border of a strip: what a mask is easily off by
+_LEAST_PIECE_PX = 9  # no pixel is that far from the border of a smaller one
 
 
 def connected_surfaces(
@@ -22,17 +25,28 @@ def connected_surfaces(
 
     Neighbours (4) are connected when their depths differ by at most `edge_jump` of the nearer one.
     """
-    height, width = depth_m.shape
+    return _labelled(depth_m, usable, settings)[1]
+
+
+def _labelled(
+    depth_m: NDArray[np.float32], usable: NDArray[np.bool_], settings: GeometryConfig
+) -> tuple[int, NDArray[np.int32]]:
+    """How many surfaces there are, and `connected_surfaces`."""
     z = np.where(usable, depth_m, np.float32(np.nan))
+    with np.errstate(invalid="ignore"):
+        right = np.abs(z[:, 1:] - z[:, :-1]) <= settings.edge_jump * np.minimum(z[:, 1:], z[:, :-1])
+        down = np.abs(z[1:] - z[:-1]) <= settings.edge_jump * np.minimum(z[1:], z[:-1])
+    if not ((usable[:, 1:] & usable[:, :-1]) ^ right).any() and not ((usable[1:] & usable[:-1]) ^ down).any():
+        # Without a step between any two neighbours, surfaces are what hangs together in the picture.
+        count, labels = cv2.connectedComponents(usable.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+        return count - 1, np.asarray(labels, np.int32)
+    height, width = depth_m.shape
     # Pixels at even places, the links between them at odd ones: labelling this image as a
     # picture is labelling the graph, at a picture's speed.
     graph = np.zeros((2 * height - 1, 2 * width - 1), np.uint8)
-    graph[::2, ::2] = usable
-    with np.errstate(invalid="ignore"):
-        graph[::2, 1::2] = np.abs(z[:, 1:] - z[:, :-1]) <= settings.edge_jump * np.minimum(z[:, 1:], z[:, :-1])
-        graph[1::2, ::2] = np.abs(z[1:] - z[:-1]) <= settings.edge_jump * np.minimum(z[1:], z[:-1])
-    _, labels = cv2.connectedComponents(graph, connectivity=4, ltype=cv2.CV_32S)
-    return np.ascontiguousarray(labels[::2, ::2], dtype=np.int32)
+    graph[::2, ::2], graph[::2, 1::2], graph[1::2, ::2] = usable, right, down
+    count, labels = cv2.connectedComponents(graph, connectivity=4, ltype=cv2.CV_32S)
+    return count - 1, np.ascontiguousarray(labels[::2, ::2], dtype=np.int32)
 
 
 def own_surface(depth_m: NDArray[np.float32], usable: NDArray[np.bool_], settings: GeometryConfig) -> NDArray[np.bool_]:
@@ -54,33 +68,49 @@ def own_surface(depth_m: NDArray[np.float32], usable: NDArray[np.bool_], setting
     """
     if not usable.any():
         return usable
-    labels = connected_surfaces(depth_m, usable, settings)
+    count, labels = _labelled(depth_m, usable, settings)
+    if count == 1:
+        return usable
     surfaces, depths = labels[usable], depth_m[usable]
     pixels = np.bincount(surfaces)
     largest = int(pixels.argmax())
-    if pixels[largest] == depths.size:
-        return usable
-    low, middle, high = (float(q) for q in np.percentile(depths[surfaces == largest], (5, 50, 95)))
-    spread = _MAD_TO_SIGMA * float(np.median(np.abs(depths[surfaces == largest] - middle)))
+    ordered = np.sort(depths[surfaces == largest])
+    low, middle, high = _quantiles(ordered, (0.05, 0.5, 0.95))
+    spread = _MAD_TO_SIGMA * _quantiles(np.sort(np.abs(ordered - np.float32(middle))), (0.5,))[0]
     near = max(settings.outlier_sigmas * float(depth_sigma_m(middle, settings)), settings.edge_jump * middle)
     # Noise can shatter a surface into thousands of specks: their means are found all at once.
     means = np.bincount(surfaces, weights=depths) / np.maximum(pixels, 1)
     keep = (means >= low - near) & (means <= high + near)
-    for label in _pieces(labels, _PIECE_THICKNESS, largest):
-        nearest, farthest = np.percentile(depths[surfaces == label], (5, 95))
+    keep[largest] = True
+    for label in _pieces(labels, pixels, largest):
+        nearest, farthest = _quantiles(np.sort(depths[surfaces == label]), (0.05, 0.95))
         keep[label] |= max(low - farthest, nearest - high) <= settings.outlier_sigmas * spread
     own = np.zeros_like(usable)
     own[usable] = keep[surfaces]
     return own
 
 
-def _pieces(labels: NDArray[np.int32], share: float, largest: int) -> list[int]:
-    """Labels (h, w) of the surfaces whose thickest place is at least `share` as thick as that of the `largest`."""
+def _quantiles(ordered: NDArray[np.float32], shares: Sequence[float]) -> tuple[float, ...]:
+    """Quantiles of ascending values, between two of them in proportion, as numpy's are; sorting is what costs."""
+    at = np.asarray(shares) * (ordered.size - 1)
+    return tuple(np.interp(at, np.arange(ordered.size), ordered).tolist())
+
+
+def _pieces(labels: NDArray[np.int32], pixels: NDArray[np.intp], largest: int) -> list[int]:
+    """Labels of the surfaces, but for the largest, that are thick enough for a piece of the object.
+
+    Args:
+        labels: (h, w), 0 for none.
+        pixels: of each surface.
+        largest: the object's own.
+    """
+    if np.delete(pixels, largest).max() < _LEAST_PIECE_PX:
+        return []
     # Pixels whose right or lower neighbour is of another surface separate the surfaces.
     padded = np.pad(labels, 1)
     alone = padded != 0
     alone[:, :-1] &= padded[:, :-1] == padded[:, 1:]
     alone[:-1] &= padded[:-1] == padded[1:]
     thickness = cv2.distanceTransform(alone.view(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    least = max(share * float(thickness[labels == largest].max()), _STRIP_PX)
-    return [int(label) for label in np.unique(labels[thickness >= least]) if label]
+    least = max(_PIECE_THICKNESS * float(thickness[labels == largest].max()), _STRIP_PX)
+    return [int(label) for label in np.unique(labels[thickness >= least]) if label not in (0, largest)]
