@@ -47,6 +47,10 @@ class StampError(FrameError):
     """A stamp is negative, repeated or older than one already processed."""
 
 
+class TransformError(PerceptionError):
+    """The transform between two frames is not to be had for the stamp in question, or is none."""
+
+
 class PromptError(PerceptionError, ValueError):
     """A prompt is malformed."""
 

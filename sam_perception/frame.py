@@ -10,7 +10,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_perception.errors import DepthNotAligned, FrameError, InvalidIntrinsics, MalformedImage, StampError
+from sam_perception.errors import (
+    DepthNotAligned,
+    FrameError,
+    InvalidIntrinsics,
+    MalformedImage,
+    StampError,
+    TransformError,
+)
 
 
 class DistortionModel(Enum):
@@ -186,3 +193,42 @@ class RgbdFrame:
     def width(self) -> int:
         """Columns of the images."""
         return int(self.rgb.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class CameraPose:
+    """How the camera stood when a frame was taken, known from elsewhere: an IMU, tf, a robot's odometry.
+
+    Raises:
+        TransformError: a direction without length, or a matrix that is no rotation with a translation.
+    """
+
+    up: NDArray[np.float64] | None = None  # (3,) gravity's opposite in the camera's optical frame
+    fixed_from_camera: NDArray[np.float64] | None = None  # (4, 4) into a frame that does not move
+
+    def __post_init__(self) -> None:
+        if self.up is not None:
+            length = float(np.linalg.norm(self.up)) if np.shape(self.up) == (3,) else float("nan")
+            if not (np.isfinite(length) and length > 1e-6):
+                raise TransformError(f"up is {self.up}: give a direction in the camera's optical frame")
+            object.__setattr__(self, "up", np.asarray(self.up, np.float64) / length)
+        if self.fixed_from_camera is not None:
+            object.__setattr__(self, "fixed_from_camera", check_transform(self.fixed_from_camera))
+
+
+def check_transform(matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The matrix (4, 4) itself, float64, known to turn and move points without changing distances.
+
+    Raises:
+        TransformError: it is of another shape, not finite, scales, shears or mirrors.
+    """
+    m = np.asarray(matrix, np.float64)
+    if m.shape != (4, 4) or not np.isfinite(m).all():
+        raise TransformError(f"transform is {np.array2string(m, precision=3)}: pass a finite (4, 4) matrix")
+    turn = m[:3, :3]
+    if np.abs(turn @ turn.T - np.eye(3)).max() > 1e-4 or np.linalg.det(turn) < 0 or (m[3] != [0, 0, 0, 1]).any():
+        raise TransformError(
+            f"transform is {np.array2string(m, precision=3)}: its rotation must have orthonormal columns and "
+            "determinant 1, its last row must be 0 0 0 1"
+        )
+    return m

@@ -12,7 +12,7 @@ from sam_perception.config import GraspConfig
 from sam_perception.manipulation import Gripper, gripper_of
 from sam_perception.messages import Message, MessageTypes, header, point, pose, vector
 from sam_perception.overlay import caption_of, color_of
-from sam_perception.overlay_scene import GRASP_RGB, GROUND_RGB, LOWER_BOUND_RGB, obstacle_color
+from sam_perception.overlay_scene import GRASP_RGB, GROUND_RGB, LOWER_BOUND_RGB, obstacle_caption, obstacle_color
 from sam_perception.scene import GraspTarget, ObstacleKind, ObstacleSegment, OrientedBox, Plane, Scene, Track
 
 # visualization_msgs/Marker types and actions.
@@ -35,10 +35,11 @@ def markers(types: MessageTypes, scene: Scene, grasps: GraspConfig | None = None
     """
     scene_header = header(types, scene.stamp_ns, scene.frame_id)
     draw = _drawing(types, scene_header)
+    up = -scene.frame_from_camera[:3, 1]  # the picture's
     drawn = [types("visualization_msgs/Marker", header=scene_header, action=_DELETE_ALL)]
     for track in scene.objects:
         if track.box is not None and track.centroid is not None and track.covariance is not None:
-            drawn += _object(draw, types, track, track.box, track.centroid, track.covariance)
+            drawn += _object(draw, types, track, track.box, track.centroid, track.covariance, up)
     gripper, shown = gripper_of(grasps or GraspConfig()), set[int]()
     for index, target in enumerate(scene.grasp_targets):
         drawn.append(_gripper(draw, types, index, target, gripper, best=target.object_id not in shown))
@@ -46,7 +47,7 @@ def markers(types: MessageTypes, scene: Scene, grasps: GraspConfig | None = None
     if scene.ground is not None and len(scene.ground.outline_m):  # it may be out of sight
         drawn.append(_ground(draw, types, scene.ground))
     for obstacle in scene.obstacles:
-        drawn += _obstacle(draw, types, obstacle)
+        drawn += _obstacle(draw, types, obstacle, up)
     return types("visualization_msgs/MarkerArray", markers=drawn)
 
 
@@ -87,6 +88,7 @@ def _object(
     box: OrientedBox,
     centroid: NDArray[np.float64],
     covariance: NDArray[np.float64],
+    up: NDArray[np.float64],
 ) -> list[Message]:
     variances, axes = np.linalg.eigh(covariance)
     axes[:, 2] *= np.sign(np.linalg.det(axes))  # eigenvectors may form a left-handed frame
@@ -97,15 +99,21 @@ def _object(
         draw("box", track.id, _CUBE, around, np.maximum(box.size_m, 1e-3), color, 0.35),
         draw("centroid", track.id, _SPHERE, at, [0.01] * 3, color, 1.0),
         draw("covariance", track.id, _SPHERE, pose(types, centroid, axes), spread, color, 0.5),
-        _caption(draw, types, ("caption", track.id), box, color, caption_of(track)),
+        _caption(draw, types, ("caption", track.id), box, color, caption_of(track), up),
     ]
 
 
 def _caption(
-    draw: Draw, types: MessageTypes, name: tuple[str, int], box: OrientedBox, color: Color, text: str
+    draw: Draw,
+    types: MessageTypes,
+    name: tuple[str, int],
+    box: OrientedBox,
+    color: Color,
+    text: str,
+    up: NDArray[np.float64],
 ) -> Message:
-    # The optical frame's y points down, so the caption goes above the box towards -y.
-    above = box.center_m - [0.0, np.abs(box.camera_from_box[1]) @ box.size_m / 2 + _TEXT_HEIGHT_M, 0.0]
+    half = 0.5 * float(np.abs(up @ box.camera_from_box) @ box.size_m)
+    above = box.center_m + (half + _TEXT_HEIGHT_M) * up
     return draw(*name, _TEXT, pose(types, above), [0.0, 0.0, _TEXT_HEIGHT_M], color, 1.0, text=text)
 
 
@@ -135,13 +143,15 @@ def _ground(draw: Draw, types: MessageTypes, ground: Plane) -> Message:
     )
 
 
-def _obstacle(draw: Draw, types: MessageTypes, obstacle: ObstacleSegment) -> list[Message]:
+def _obstacle(
+    draw: Draw, types: MessageTypes, obstacle: ObstacleSegment, up: NDArray[np.float64]
+) -> list[Message]:
     color, box = obstacle_color(obstacle), obstacle.box
     if box is None:
         return [draw("hole", obstacle.id, _SPHERE, pose(types, obstacle.nearest_point_m), [_HOLE_M] * 3, color, 0.6)]
     around = pose(types, box.center_m, box.camera_from_box)
     drawn = [draw("obstacle", obstacle.id, _CUBE, around, np.maximum(box.size_m, 1e-3), color, 0.3)]
     if obstacle.kind is ObstacleKind.OBSTACLE:
-        text = f"{obstacle.id}: {obstacle.distance_m:.2f} m"
-        drawn.append(_caption(draw, types, ("distance", obstacle.id), box, color, text))
+        text = obstacle_caption(obstacle)
+        drawn.append(_caption(draw, types, ("distance", obstacle.id), box, color, text, up))
     return drawn

@@ -63,7 +63,7 @@ def obstacle_array(types: MessageTypes, scene: Scene) -> Message:
         segments=[obstacle_segment(types, obstacle) for obstacle in scene.obstacles],
         has_ground=ground is not None,
         ground_normal=vector(types, _NOWHERE if ground is None else ground.normal),
-        camera_height=float("nan") if ground is None else float(ground.offset_m),
+        camera_height=float("nan") if ground is None else float(ground.height_m(scene.frame_from_camera[:3, 3])),
         depth_source=scene.around_source.value,
     )
 

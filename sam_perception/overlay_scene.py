@@ -22,8 +22,11 @@ GROUND_RGB: Color = (70, 200, 110)
 _WALL: Color = (150, 150, 160)
 _TABLE: Color = (200, 160, 90)
 _UNKNOWN: Color = (255, 60, 200)
+_SLATE: Color = (125, 140, 165)
+_PALE = 0.65  # of an obstacle's colour is slate, the rest is its own
 GRASP_RGB: Color = (30, 240, 60)
 LOWER_BOUND_RGB: Color = (255, 190, 20)
+_PLATE: Color = (25, 25, 30)
 _DOT_PX = 2
 _EDGES = ((0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7))
 
@@ -33,8 +36,9 @@ def draw_scene(
 ) -> NDArray[np.uint8]:
     """A copy of `rgb` (H, W, 3) with planes, obstacles and the best grasp of each object drawn.
 
-    Obstacles have colours of their own; walls are grey, table tops brown, what is UNKNOWN pink, with a cross where
-    a hole in depth would have its foot. Grasps are green, amber where their width is a lower bound.
+    Obstacles have pale colours and an o before their numbers, objects' grasps a #; walls are grey, table tops
+    brown, what is UNKNOWN pink, with a cross where a hole in depth would have its foot. Grasps are green, amber
+    where their width is a lower bound.
     """
     picture = np.array(rgb, np.uint8)
     scale = max(1.0, rgb.shape[0] / 480)
@@ -49,9 +53,15 @@ def draw_scene(
 
 
 def obstacle_color(obstacle: ObstacleSegment) -> Color:
-    """RGB in which an obstacle is shown."""
+    """RGB in which an obstacle is shown: pale, so that none looks like an object."""
     own = {ObstacleKind.WALL: _WALL, ObstacleKind.TABLE: _TABLE, ObstacleKind.UNKNOWN: _UNKNOWN}
-    return own.get(obstacle.kind, color_of(obstacle.id))
+    red, green, blue = (round(_PALE * p + (1 - _PALE) * c) for p, c in zip(_SLATE, color_of(obstacle.id), strict=True))
+    return own.get(obstacle.kind, (red, green, blue))
+
+
+def obstacle_caption(obstacle: ObstacleSegment) -> str:
+    """Id and distance; the o tells it from an object, whose ids are numbers of their own."""
+    return f"o{obstacle.id}: {obstacle.distance_m:.2f} m"
 
 
 def _best(targets: Sequence[GraspTarget]) -> list[GraspTarget]:
@@ -81,7 +91,7 @@ def _draw_obstacle(
         cv2.drawMarker(picture, (x, y), (255, 255, 255), cv2.MARKER_CROSS, round(9 * scale), round(2 * scale))
     if obstacle.box is not None and obstacle.kind is ObstacleKind.OBSTACLE:
         _draw_edges(picture, _corners(obstacle.box), camera, color, 1)
-        _write(picture, f"{obstacle.id}: {obstacle.distance_m:.2f} m", obstacle.box.center_m, camera, scale)
+        _write(picture, obstacle_caption(obstacle), obstacle.box.center_m, camera, scale, color)
 
 
 def _pixels(points: NDArray[np.floating], camera: CameraIntrinsics, shape: tuple[int, ...]) -> NDArray[np.intp]:
@@ -111,7 +121,7 @@ def _draw_gripper(
         ends = [(round(x), round(y)) for x, y in pixels]
         cv2.line(picture, ends[0], ends[1], color, round(3 * scale), cv2.LINE_AA)
         cv2.line(picture, ends[2], ends[3], color, round(3 * scale), cv2.LINE_AA)
-    _write(picture, f"{target.object_id}: {target.score:.2f}", target.position_m, camera, scale)
+    _write(picture, f"#{target.object_id} grasp {target.score:.2f}", target.position_m, camera, scale, color)
 
 
 def _box_corners(box: GripperBox) -> NDArray[np.float64]:
@@ -130,8 +140,17 @@ def _draw_edges(
 
 
 def _write(
-    picture: NDArray[np.uint8], text: str, place: NDArray[np.float64], camera: CameraIntrinsics, scale: float
+    picture: NDArray[np.uint8],
+    text: str,
+    place: NDArray[np.float64],
+    camera: CameraIntrinsics,
+    scale: float,
+    color: Color,
 ) -> None:
+    """Text in its thing's colour on a dark plate, middle at the place and inside the picture."""
     for x, y in _pixels(place[None], camera, picture.shape):
-        for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(picture, text, (x, y), _FONT, 0.45 * scale, color, round(width * scale), cv2.LINE_AA)
+        (width, height), below = cv2.getTextSize(text, _FONT, 0.45 * scale, 1)
+        left = max(0, min(x - width // 2, picture.shape[1] - width - 1))
+        base = max(height + 1, min(y, picture.shape[0] - below - 1))
+        cv2.rectangle(picture, (left - 2, base - height - 2), (left + width + 2, base + below), _PLATE, cv2.FILLED)
+        cv2.putText(picture, text, (left, base), _FONT, 0.45 * scale, color, 1, cv2.LINE_AA)

@@ -301,6 +301,8 @@ class Scene:
     obstacles: tuple[ObstacleSegment, ...] = ()  # in order of id
     scene_points: NDArray[np.float32] = field(default_factory=_empty_points)  # (S, 3) metres, all but the targets
     scene_colors: NDArray[np.uint8] = field(default_factory=_empty_colors)  # (S, 3) RGB of `scene_points`
+    fixed_planes: tuple[Plane, ...] = ()  # averaged over time, in the fixed frame, where the camera's pose is known
+    frame_from_camera: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))  # (4, 4), see `moved_scene`
     depth_source: DepthSource = DepthSource.SENSOR  # of the objects' points, centroids, boxes and grasps
     around_source: DepthSource = DepthSource.SENSOR  # of ground, planes, obstacles and `scene_points`
 

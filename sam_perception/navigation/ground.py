@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_perception.geometry.moved import moved_plane
 from sam_perception.geometry.plane_kinds import LEVEL_M, angle_deg, describe_planes, ground_plane
 from sam_perception.geometry.planes import Found, Points
 from sam_perception.scene import Plane, PlaneKind
@@ -126,9 +127,3 @@ def _unlike_m(found: Found, known: _Known) -> float:
     share = max(float(np.mean(found.inliers)), _LEAST_SHARE)
     size = abs(float(np.log(share / max(known.points, _LEAST_SHARE))))
     return abs(found.offset_m - known.offset_m) + _SIZE_M * size
-
-
-def moved_plane(normal: Vector, offset_m: float, to_from_frame: NDArray[np.float64]) -> tuple[Vector, float]:
-    """A plane's normal (3,) and offset in another frame; `to_from_frame` (4, 4) brings points there."""
-    turned = to_from_frame[:3, :3] @ normal
-    return turned, float(offset_m - turned @ to_from_frame[:3, 3])

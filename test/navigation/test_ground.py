@@ -11,8 +11,8 @@ from worlds import Shape, World, look
 
 from sam_perception.config import NavigationConfig
 from sam_perception.frame import RgbdFrame
+from sam_perception.geometry.moved import moved_plane
 from sam_perception.navigation import ObstacleMap, Surroundings
-from sam_perception.navigation.ground import moved_plane
 from sam_perception.scene import Plane, PlaneKind
 
 TABLE = Shape("box", (0.0, 1.1, 0), (1.4, 0.9, 0.7))

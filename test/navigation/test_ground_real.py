@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from sam_perception.frame import CameraIntrinsics, RgbdFrame
+from sam_perception.geometry.moved import moved_plane
 from sam_perception.navigation import ObstacleMap
-from sam_perception.navigation.ground import moved_plane
 from sam_perception.scene import PlaneKind
 
 
