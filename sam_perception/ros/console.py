@@ -15,7 +15,7 @@ from sam_perception.errors import ConsoleError, PerceptionError
 from sam_perception.ros.diagnosis import ERROR, OK, Status
 from sam_perception.ros.health import Health
 from sam_perception.ros.message_types import RosTypes
-from sam_perception.ros.pipeline import Pipeline
+from sam_perception.ros.pipeline import Pipeline, Processed
 from sam_perception.scene import Scene
 from sam_perception.srv import AddObject, RemoveObject, RenameObject
 from sam_perception.web import WebConfig
@@ -142,7 +142,14 @@ class NodeBackend:
         Raises:
             PerceptionError: there is no picture, or the node cannot cut it up.
         """
-        raise ConsoleError("regions are not connected yet")
+        pipeline = self._pipeline()
+        if pipeline is None:
+            raise ConsoleError(f"the node is {self._node.state_label} and has no model: configure and activate it")
+        regions = pipeline.regions()
+        picture = pipeline.region_desk.picture(regions)
+        if picture is None:
+            raise ConsoleError("another picture was cut up meanwhile: ask again")
+        return CutUp(Processed(*picture, lifted=False), regions)
 
     def _done(self, request: Any) -> Done:
         response = self._answers.answer(request)

@@ -37,7 +37,7 @@ class RegionDesk:
         self._lock = threading.Lock()
         self._under_way: Future[Regions] | None = None
         self._last: Regions | None = None
-        self._scene: Scene | None = None  # of the newest answer's picture
+        self._seen: tuple[RgbdFrame, Scene] | None = None  # the newest answer's picture
 
     @property
     def last(self) -> Regions | None:
@@ -95,14 +95,19 @@ class RegionDesk:
         mask = last.region(region_id).mask
         return MaskPrompt(object_id, mask, label, last.stamp_ns)
 
+    def picture(self, regions: Regions) -> tuple[RgbdFrame, Scene] | None:
+        """The frame that was cut up into these, and its scene; None for an answer that is not the newest."""
+        with self._lock:
+            return self._seen if regions is self._last else None
+
     def objects_of(self, regions: Regions) -> tuple[int, ...]:
         """Per region the object that most of it is, and that is mostly it: IoU above a half in their own picture.
 
         0 where there is none; zeros for an answer that is not the newest.
         """
         with self._lock:
-            scene = self._scene if regions is self._last else None
-        tracks = [] if scene is None else [track for track in scene.objects if track.mask.any()]
+            seen = self._seen if regions is self._last else None
+        tracks = [] if seen is None else [track for track in seen[1].objects if track.mask.any()]
         return tuple(next((t.id for t in tracks if _iou(region.mask, t.mask) > 0.5), 0) for region in regions.regions)
 
     def _steps(self, frame: RgbdFrame, scene: Scene, future: Future[Regions]) -> Chore:
@@ -117,7 +122,7 @@ class RegionDesk:
             with self._lock:
                 self._under_way = None
                 if regions is not None:
-                    self._last, self._scene = regions, scene
+                    self._last, self._seen = regions, (frame, scene)
             if regions is None:
                 future.set_exception(error)
             else:
