@@ -51,6 +51,10 @@ class TransformError(PerceptionError):
     """The transform between two frames is not to be had for the stamp in question, or is none."""
 
 
+class UnknownFrame(TransformError):
+    """Nobody has told of a frame, or two frames are not connected."""
+
+
 class PromptError(PerceptionError, ValueError):
     """A prompt is malformed."""
 
