@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sam_perception.errors import NoFreeSlot, PerceptionError, PromptError, UnknownObject
+from sam_perception.errors import NoFreeSlot, PromptError, UnknownObject
 from sam_perception.perception import Perception
-from sam_perception.prompts import MAX_OBJECT_ID, Prompt, check_label, check_object_id
+from sam_perception.prompts import MAX_OBJECT_ID, AnyPrompt, check_label, check_object_id
 
 Request = Callable[[Perception], None]
 
@@ -51,7 +51,7 @@ class ObjectDesk:
             asked = {request.object_id for request in self._requests if request.is_prompt}
             return tuple(sorted(self._ids & (asked | set(self._late))))
 
-    def prompt(self, object_id: int, make: Callable[[int], Prompt]) -> Prompt:
+    def prompt(self, object_id: int, make: Callable[[int], AnyPrompt]) -> AnyPrompt:
         """Queue the prompt that `make` returns for an id; 0 stands for the smallest free one.
 
         Raises:
@@ -102,15 +102,15 @@ class ObjectDesk:
             self._late = ()
             self._requests = [_Asked(0, lambda perception: perception.reset())]
 
-    def hand_over(self, perception: Perception) -> list[PerceptionError]:
+    def hand_over(self, perception: Perception) -> list[Exception]:
         """Do what was asked, in order; what could not be done comes back."""
         with self._lock:
             requests, self._requests = self._requests, []
-        errors = []
+        errors: list[Exception] = []
         for request in requests:
             try:
                 request.do(perception)
-            except PerceptionError as error:
+            except Exception as error:  # whatever it is, those behind it are done
                 errors.append(error)
         return errors
 

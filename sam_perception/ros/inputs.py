@@ -12,9 +12,10 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_n
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 
-from sam_perception.errors import InvalidIntrinsics, PerceptionError
+from sam_perception.errors import InvalidIntrinsics
 from sam_perception.messages import Message, stamp_ns_of
 from sam_perception.ros.camera_info import InfoMatcher
+from sam_perception.ros.complaints import LOG_AGAIN_S
 from sam_perception.ros.diagnosis import Wiring
 from sam_perception.ros.health import CAMERA_INFO, COLOR, DEPTH, Health
 from sam_perception.ros.settings import NodeConfig
@@ -64,12 +65,13 @@ class Inputs:
         config: NodeConfig,
         health: Health,
         on_pair: Callable[[Pair], None],
-        on_error: Callable[[PerceptionError], None],
+        on_error: Callable[[Exception], None],
     ) -> None:
         self._node, self._health = node, health
         self._on_pair, self._on_error = on_pair, on_error
         self._infos = InfoMatcher(self._matched, self._without_info)
         self._incompatible = dict.fromkeys(TOPICS, "")
+        self._changed_s = -LOG_AGAIN_S  # when a change of camera_info was logged last
         self._synchronizer = make_synchronizer(
             config.sync.backend,
             slop_ns=round(config.sync.slop_s * 1e9),
@@ -139,13 +141,15 @@ class Inputs:
                 f"cx {msg.k[2]:.1f}, cy {msg.k[5]:.1f} in {msg.header.frame_id!r}"
             )
             self._health.noted(note)
-            self._node.get_logger().warning(note)
+            if time.monotonic() - self._changed_s >= LOG_AGAIN_S:  # two cameras on one topic change it all the time
+                self._changed_s = time.monotonic()
+                self._node.get_logger().warning(note)
         self._infos.add_info(msg)
 
     def _add(self, add: Callable[[int, Any], None], msg: Image) -> None:
         try:
             add(stamp_ns_of(msg.header.stamp), msg)
-        except PerceptionError as error:
+        except Exception as error:  # by whatever: the next image is another one
             self._on_error(error)
 
     def _matched(self, color: Image, depth: Image, info: CameraInfo) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from sam_perception.perception import Perception
 
 _END_S = 1.0  # for a callback in work to come to its end
 _FAILURES = 10  # callbacks in a row
+_SAY_AGAIN_S = 5.0  # a callback that fails with every message is not to fill the disk
 
 
 def main(
@@ -69,6 +71,7 @@ class _Spinner(threading.Thread):
         super().__init__(name="sam_perception executor", daemon=True)
         self._executor, self._stop_event = executor, stop
         self.failed = False
+        self._said_s = -_SAY_AGAIN_S
 
     def run(self) -> None:
         from rclpy.executors import ExternalShutdownException
@@ -82,12 +85,17 @@ class _Spinner(threading.Thread):
                 break
             except Exception:
                 # One bad callback must not end the others; where all are bad, nothing will come.
-                sys.stderr.write(f"perception_node: a callback failed:\n{traceback.format_exc()}")
+                self._say(f"perception_node: a callback failed:\n{traceback.format_exc()}")
                 failures += 1
                 self.failed = failures >= _FAILURES
                 if self.failed:
                     break
         self._stop_event.set()
+
+    def _say(self, text: str) -> None:
+        if time.monotonic() - self._said_s >= _SAY_AGAIN_S:
+            self._said_s = time.monotonic()
+            sys.stderr.write(text)
 
 
 def _end(node: Any, executor: Any, spinner: _Spinner) -> None:

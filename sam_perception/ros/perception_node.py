@@ -15,6 +15,7 @@ from sam_perception.config import PerceptionConfig
 from sam_perception.errors import PerceptionError
 from sam_perception.perception import Perception
 from sam_perception.ros import diagnosis
+from sam_perception.ros.complaints import Complaints
 from sam_perception.ros.console import Console, NodeBackend
 from sam_perception.ros.diagnosis import Status
 from sam_perception.ros.health import Health
@@ -24,6 +25,7 @@ from sam_perception.ros.pipeline import Pipeline
 from sam_perception.ros.publishers import Outputs
 from sam_perception.ros.resume import ObjectStore, store_path
 from sam_perception.ros.services import Services
+from sam_perception.ros.watchdog import Watchdog
 
 _STOP_S = 1.0  # for a frame in work to come to its end
 
@@ -57,6 +59,8 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         self._scene_outputs: Outputs | None = None
         self._pipeline: Pipeline | None = None
         self._camera: Inputs | None = None
+        self._watchdog: Watchdog | None = None
+        self._complaints = Complaints(self._health, self.get_logger())  # while there is no pipeline
         self._trouble = ""  # why the node could not be configured
         self._own_process = psutil.Process()
         self._settings = NodeParameters(self, lambda: self._pipeline is not None, self._on_parameters)
@@ -100,6 +104,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         self._pipeline = Pipeline(
             perception, self._scene_outputs, self._store, self._health, self._now_ns, self.get_logger()
         )
+        self._watchdog = Watchdog(self._pipeline.work, lambda: self._settings.node, self.get_logger())
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -125,10 +130,10 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free, from whatever state."""
-        self._console.close()
         self._stop_listening()
         result = super().on_shutdown(state)
         self._free()
+        self._console.close()
         return result
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -174,6 +179,9 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         if self._pipeline is not None:
             self._pipeline.stop(_STOP_S)
             self._pipeline = None
+            if self._watchdog is not None:
+                self._watchdog.close()
+                self._watchdog = None
             self._store.discard()  # this end is meant; only a crash leaves the objects for the next start
         if self._scene_outputs is not None:
             self._scene_outputs.close()
@@ -183,11 +191,8 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         if self._pipeline is not None:
             self._pipeline.reconfigure(self._settings.perception)
 
-    def _on_prompt_error(self, error: PerceptionError) -> None:
-        if self._pipeline is not None:
-            self._pipeline.refuse(error)
-        else:
-            self.get_logger().warning(f"{error.kind}: {error}")
+    def _on_prompt_error(self, error: Exception) -> None:
+        (self._pipeline or self._complaints).refuse(error)
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
@@ -202,6 +207,8 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
             statuses.append(diagnosis.diagnose_inputs(health, self._camera.wiring(), self._settings.node.input))
         newest = pipeline.newest()
         statuses.append(diagnosis.diagnose_frames(health))
+        if self._watchdog is not None:
+            statuses.append(self._watchdog.status())
         if self._scene_outputs is not None:
             statuses.append(diagnosis.diagnose_outputs(self._scene_outputs.unheard))
         statuses.append(diagnosis.diagnose_latency(health))
@@ -218,6 +225,8 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         }
         if self._trouble:
             return Status("node", diagnosis.ERROR, f"cannot be configured: {self._trouble}", values)
+        if self._pipeline is not None and self._pipeline.degraded:
+            return Status("node", diagnosis.WARN, f"{self.state_label}; {self._pipeline.degraded}", values)
         return Status("node", diagnosis.OK, self.state_label, values)
 
     def _status_msg(self, status: Status) -> DiagnosticStatus:

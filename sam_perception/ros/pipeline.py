@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from sam_perception.config import PerceptionConfig
-from sam_perception.errors import PerceptionError, PromptError, SinkError
+from sam_perception.errors import PerceptionError, PromptError, SinkError, StageFailed
 from sam_perception.frame import RgbdFrame
 from sam_perception.geometry import lift_scene
-from sam_perception.perception import Perception, Wanted
+from sam_perception.perception import LOST_WITH, Perception, Wanted
+from sam_perception.ros.complaints import Complaints
 from sam_perception.ros.convert import frame_from_msgs
 from sam_perception.ros.desk import ObjectDesk
 from sam_perception.ros.health import SUPERSEDED, Health
@@ -23,11 +23,11 @@ from sam_perception.ros.inputs import Pair
 from sam_perception.ros.publishers import Outputs
 from sam_perception.ros.region_desk import RegionDesk
 from sam_perception.ros.resume import ObjectStore
+from sam_perception.ros.watchdog import Work
 from sam_perception.ros.worker import LatestWorker
 from sam_perception.scene import Regions, Scene
 
 _SAME_CLOCK_MS = 60_000.0  # an older image is a replay, whose stamps are of another time
-_LOG_AGAIN_S = 5.0  # the same kind of trouble is logged this often at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +62,14 @@ class Pipeline:
     ) -> None:
         self.desk = ObjectDesk(perception.config.max_objects)
         self._perception, self._outputs, self._store, self._health = perception, outputs, store, health
-        self._now_ns, self._logger = now_ns, logger
+        self._now_ns = now_ns
         self._lock = threading.Lock()
         self._newest: Processed | None = None
         self._config = perception.config
-        self._logged_s: dict[str, float] = {}
+        self._complaints = Complaints(health, logger)
+        self._stage = ""  # of this class; what happens within perception it tells itself
         self._active = False
+        perception.search_in_background()  # a slow detector must not hold up the frames
         self._take_up()
         self._worker: LatestWorker[Pair] = LatestWorker(self._process, self.refuse, "sam_perception inference")
         self.region_desk = RegionDesk(self._newest_scene, self._search_regions, self._worker.take_up)
@@ -103,8 +105,25 @@ class Pipeline:
             newest = self._newest
         if newest is None or newest.lifted or not lifted:
             return newest
-        scene = lift_scene(newest.frame, newest.scene, self._config.geometry)
+        try:
+            scene = lift_scene(newest.frame, newest.scene, self._config.geometry)
+        except Exception as error:
+            self._stage_failed("geometry", error)
+            return newest
         return Processed(newest.frame, scene, lifted=True)
+
+    @property
+    def degraded(self) -> str:
+        """How the tracker makes do with less than is configured, in words; "" while it need not."""
+        return self._perception.degraded
+
+    def work(self) -> Work | None:
+        """What the inference thread is at; None where it waits for a frame."""
+        since_s = self._worker.busy_since_s
+        if since_s is None:
+            return None
+        stage = self._perception.stage or self._stage or "inference"
+        return Work(stage, since_s, self._worker.thread_id, first=self._newest is None)
 
     def regions(self, timeout_s: float = 60.0) -> Regions:
         """The newest picture cut up as a whole; waits for it, and must not be called in the inference thread.
@@ -127,17 +146,18 @@ class Pipeline:
 
     def refuse(self, error: Exception) -> None:
         """Count and log what cannot be used; from any thread."""
-        self._health.refused(error)
-        kind = type(error).__name__
-        now_s = time.monotonic()
-        if now_s - self._logged_s.get(kind, -_LOG_AGAIN_S) < _LOG_AGAIN_S:
-            return
-        self._logged_s[kind] = now_s
-        text = f"{kind}: {error}"
+        self._complaints.refuse(error)
+
+    def _stage_failed(self, stage: str, error: Exception) -> None:
         if isinstance(error, PerceptionError):
-            self._logger.warning(text)
-        else:
-            self._logger.error("".join(traceback.format_exception(type(error), error, error.__traceback__)) or text)
+            self.refuse(error)
+            return
+        failed = StageFailed(
+            f"{stage} failed on one frame ({type(error).__name__}: {error}): the rest of the frame goes out without "
+            "it; the log has the traceback, please report it"
+        )
+        failed.__cause__ = error
+        self.refuse(failed)
 
     def _take_up(self) -> None:
         try:
@@ -150,8 +170,7 @@ class Pipeline:
         self.desk.settle(self._perception)
         if ids:
             note = f"objects {', '.join(map(str, ids))} are taken up again as they were before the node ended"
-            self._health.noted(note)
-            self._logger.info(note)
+            self._complaints.note(note)
 
     def _keep(self, frame: RgbdFrame, scene: Scene) -> None:
         try:
@@ -162,29 +181,33 @@ class Pipeline:
                     f"objects cannot be kept for a restart ({error}): free the disk, or set resume_max_age_s to 0"
                 )
             )
+        except Exception as error:
+            self._stage_failed("keeping objects for a restart", error)
 
     def _process(self, pair: Pair) -> None:
         start_s = time.monotonic()
+        self._stage = "convert"
         frame = frame_from_msgs(pair.color, pair.depth, pair.info)
         converted_s = time.monotonic()
+        self._stage = "requests"
         if self._perception.config is not self._config:
             self._perception.reconfigure(self._config)
         for error in self.desk.hand_over(self._perception):
             self.refuse(error)
         wanted = self._outputs.wanted()
         parts = self._outputs.parts(wanted)
-        try:
-            scene = self._perception.step(frame, wanted=parts)
-        finally:
-            self.desk.settle(self._perception)
+        scene, lost = self._step(frame, parts)
         if not self._active:
             return
         with self._lock:
-            self._newest = Processed(frame, scene, lifted=Wanted.POSITIONS in parts)
+            self._newest = Processed(frame, scene, lifted=Wanted.POSITIONS in parts & ~lost)
         self._tell(scene)
         stepped_s = time.monotonic()
-        self._outputs.publish(wanted, frame, scene, self._perception.config.grasps)
+        self._stage = "publish"
+        wanted = self._outputs.without(wanted, lost)
+        self._outputs.publish(wanted, frame, scene, self._perception.config.grasps, self._stage_failed)
         end_s = time.monotonic()
+        self._stage = "keep"
         self._keep(frame, scene)
         latencies_ms = {
             "wait": (start_s - pair.received_s) * 1e3,
@@ -198,9 +221,22 @@ class Pipeline:
             latencies_ms["stamp to publish"] = age_ms
         self._health.processed(latencies_ms, float(np.count_nonzero(frame.depth_m > 0) / frame.depth_m.size))
 
+    def _step(self, frame: RgbdFrame, parts: Wanted) -> tuple[Scene, Wanted]:
+        """The scene, and what it lacks because a stage failed."""
+        lost = Wanted.MASKS
+
+        def on_error(stage: str, error: Exception) -> None:
+            nonlocal lost
+            lost |= LOST_WITH.get(stage, Wanted.MASKS)
+            self._stage_failed(stage, error)
+
+        try:
+            return self._perception.step(frame, wanted=parts, on_error=on_error), lost
+        finally:
+            self.desk.settle(self._perception)
+
     def _tell(self, scene: Scene) -> None:
         for reason in scene.rejected:
             self.refuse(PromptError(reason))
         for note in scene.notes:
-            self._health.noted(note)
-            self._logger.info(note)
+            self._complaints.note(note)

@@ -22,6 +22,7 @@ from sam_perception.ros.inputs import make_qos
 from sam_perception.ros.message_types import RosTypes, message_class
 from sam_perception.ros.settings import OutputConfig
 from sam_perception.scene import Scene
+from sam_perception.stages import StageError
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks
@@ -40,14 +41,17 @@ class Output:
     kind: str
     make: Make
     parts: Wanted
+    partial: bool = False  # true also where some of the parts are missing; others would say "there is nothing"
 
 
-def _of_scene(kind: str, make: Callable[[RosTypes, Scene], Message], parts: Wanted) -> Output:
-    return Output(kind, lambda _, scene, __: make(_TYPES, scene), parts)
+def _of_scene(kind: str, make: Callable[[RosTypes, Scene], Message], parts: Wanted, *, partial: bool = False) -> Output:
+    return Output(kind, lambda _, scene, __: make(_TYPES, scene), parts, partial)
 
 
 OUTPUTS = {
-    "~/objects": _of_scene("sam_perception/TrackedObjectArray", messages.tracked_object_array, Wanted.POSITIONS),
+    "~/objects": _of_scene(  # has_position says where a position is missing
+        "sam_perception/TrackedObjectArray", messages.tracked_object_array, Wanted.POSITIONS, partial=True
+    ),
     "~/mask": _of_scene("sensor_msgs/Image", messages.id_mask_image, Wanted.MASKS),
     "~/overlay": Output(
         "sensor_msgs/Image",
@@ -64,6 +68,7 @@ OUTPUTS = {
         "visualization_msgs/MarkerArray",
         lambda _, scene, grasps: markers(_TYPES, scene, grasps),
         Wanted.ALL,
+        partial=True,
     ),
 }
 
@@ -110,11 +115,32 @@ class Outputs:
         """What of the scene these topics show."""
         return reduce(or_, (OUTPUTS[topic].parts for topic in wanted), Wanted.MASKS)
 
-    def publish(self, wanted: frozenset[str], frame: RgbdFrame, scene: Scene, grasps: GraspConfig) -> None:
-        """Publish the wanted topics, all under the colour image's header; `grasps` says whose gripper is drawn."""
+    @staticmethod
+    def without(wanted: frozenset[str], lost: Wanted) -> frozenset[str]:
+        """The topics that are still true of a frame whose scene lacks the parts `lost`.
+
+        An empty array of obstacles says that nothing is in the way: where that is not known, nothing is sent.
+        """
+        return frozenset(topic for topic in wanted if OUTPUTS[topic].partial or not OUTPUTS[topic].parts & lost)
+
+    def publish(
+        self, wanted: frozenset[str], frame: RgbdFrame, scene: Scene, grasps: GraspConfig, on_error: StageError
+    ) -> None:
+        """Publish the wanted topics, all under the colour image's header.
+
+        Args:
+            wanted: topics.
+            frame: what the scene was made from.
+            scene: what is published.
+            grasps: says whose gripper is drawn.
+            on_error: called with the topic and the error where one fails; the others go out.
+        """
         for topic, output in OUTPUTS.items():
             if topic in wanted:
-                self._publishers[topic].publish(output.make(frame, scene, grasps))
+                try:
+                    self._publishers[topic].publish(output.make(frame, scene, grasps))
+                except Exception as error:
+                    on_error(topic, error)
 
     def close(self) -> None:
         """Publish no longer."""

@@ -9,9 +9,10 @@ from rclpy.lifecycle import LifecycleNode
 from std_srvs.srv import Trigger
 
 from sam_perception import messages
+from sam_perception.discovery.discovery import check_words
 from sam_perception.errors import FrameIdMismatch, PerceptionError, PromptError
 from sam_perception.messages import Message
-from sam_perception.prompts import Prompt
+from sam_perception.prompts import AnyPrompt, Prompt, TextPrompt
 from sam_perception.ros.convert import prompt_from_msg
 from sam_perception.ros.message_types import RosTypes, message_class
 from sam_perception.ros.pipeline import Pipeline
@@ -36,14 +37,14 @@ class Services:
         self,
         node: LifecycleNode,
         pipeline: Callable[[], Pipeline | None],
-        on_error: Callable[[PerceptionError], None],
+        on_error: Callable[[Exception], None],
     ) -> None:
         self._node, self._pipeline, self._on_error = node, pipeline, on_error
-        node.create_service(AddObject, "~/add_object", self._add)
-        node.create_service(RemoveObject, "~/remove_object", self._remove)
-        node.create_service(RenameObject, "~/rename_object", self._rename)
-        node.create_service(ListObjects, "~/list_objects", self._list)
-        node.create_service(Trigger, "~/reset", self._reset)
+        node.create_service(AddObject, "~/add_object", self._safe(self._add))
+        node.create_service(RemoveObject, "~/remove_object", self._safe(self._remove))
+        node.create_service(RenameObject, "~/rename_object", self._safe(self._rename))
+        node.create_service(ListObjects, "~/list_objects", self._safe(self._list))
+        node.create_service(Trigger, "~/reset", self._safe(self._reset))
         RegionService(node, self._working)
         node.create_subscription(message_class("sam_perception/Prompt"), "~/prompt", self._on_prompt, _PROMPT_QUEUE)
 
@@ -64,10 +65,25 @@ class Services:
                 return take(request, kind.Response())
         raise TypeError(f"no service of the node takes a {type(request).__name__}")
 
+    def _safe(self, take: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """`take`, but with an answer also where it fails by a defect: nobody is to wait in vain."""
+
+        def answer(request: Any, response: Any) -> Any:
+            try:
+                return take(request, response)
+            except Exception as error:
+                self._on_error(error)
+                if hasattr(response, "success"):
+                    response.success = False
+                    response.message = f"the node failed to do this ({type(error).__name__}: {error}): see its log"
+                return response
+
+        return answer
+
     def _on_prompt(self, msg: Message) -> None:
         try:
             self._take(msg)
-        except PerceptionError as error:
+        except Exception as error:
             self._on_error(error)
 
     def _add(self, request: Any, response: Any) -> Any:
@@ -128,14 +144,16 @@ class Services:
             response.objects = [entry for entry in listed.objects if entry.id in known]
         return response
 
-    def _take(self, msg: Message) -> Prompt:
+    def _take(self, msg: Message) -> AnyPrompt:
         pipeline = self._working()
         newest = pipeline.newest()
 
-        def make(object_id: int) -> Prompt:
+        def make(object_id: int) -> AnyPrompt:
             if msg.region:
                 return _region_prompt(msg, object_id, pipeline.region_desk)
             prompt = prompt_from_msg(msg, object_id)
+            if isinstance(prompt, TextPrompt):
+                check_words(pipeline.config)
             if newest is not None:
                 frame_id = msg.header.frame_id
                 if frame_id and frame_id != newest.frame.frame_id:

@@ -60,6 +60,15 @@ class NodeConfig(Validated):
         low=0.0,
         high=86400.0,
     )
+    watchdog_s: float = setting(
+        10.0,
+        "a frame that is in work for longer is an error: a GPU call hangs; ten times as long for the first one; 0: off",
+        low=0.0,
+        high=3600.0,
+    )
+    watchdog_exit: bool = setting(
+        False, "end the process then, with code 3, for a launch file with respawn to start it again"
+    )
     input: InputConfig = field(default_factory=InputConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     output: OutputConfig = field(default_factory=OutputConfig)

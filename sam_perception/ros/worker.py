@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -28,9 +30,20 @@ class LatestWorker(Generic[Item]):
         self._waiting: Item | None = None
         self._chores: deque[Generator[None, None, None]] = deque()
         self._stopping = False
+        self._busy_since_s: float | None = None
         # A daemon: a model that takes long over one picture must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def busy_since_s(self) -> float | None:
+        """When the item, or the step of long work, was begun that the thread is at; None while it waits."""
+        return self._busy_since_s
+
+    @property
+    def thread_id(self) -> int | None:
+        """The thread's own, as Python numbers them."""
+        return self._thread.ident
 
     def offer(self, item: Item) -> bool:
         """Leave an item for the thread, without waiting; whether it took the place of another one."""
@@ -70,14 +83,20 @@ class LatestWorker(Generic[Item]):
                 if self._stopping:
                     break
                 item, self._waiting = self._waiting, None
-            try:
-                if item is not None:
-                    self._handle(item)
-                self._do_chore()
-            except Exception as error:
-                self._on_error(error)
+            if item is not None:
+                self._do(partial(self._handle, item))
+            self._do(self._do_chore)
         for chore in self._chores:
             chore.close()
+
+    def _do(self, work: Callable[[], None]) -> None:
+        self._busy_since_s = time.monotonic()
+        try:
+            work()
+        except Exception as error:
+            self._on_error(error)
+        finally:
+            self._busy_since_s = None
 
     def _do_chore(self) -> None:
         """One step of the chore whose turn it is."""
