@@ -15,7 +15,7 @@ from sam_perception.commands.settings import add_settings_arguments, config_from
 from sam_perception.config import PerceptionConfig
 from sam_perception.errors import FrameError, PromptError, SourceError
 from sam_perception.frame import RgbdFrame
-from sam_perception.prompts import Prompt
+from sam_perception.prompts import AnyPrompt
 from sam_perception.scene import Scene
 from sam_perception.sinks.history import RunHistory
 from sam_perception.sinks.text_table import text_table
@@ -40,13 +40,15 @@ prompts.yaml:
     points: [[120, 310]]         # with point_labels: [1, 0] for clicks on and beside it
   - object_id: 3
     mask: mask.png               # beside this file; with value: 3 for pixels of that value
+  - object_id: 4
+    text: a red mug              # needs --set words.model=..., see docs/words.md
 """
 
 
 class Processor(Protocol):
     """What `process` needs of `Perception`."""
 
-    def prompt(self, prompt: Prompt) -> Any:
+    def prompt(self, prompt: AnyPrompt) -> Any:
         """Point at an object in the next frame."""
 
     def step(self, frame: RgbdFrame) -> Scene:

@@ -56,8 +56,8 @@ class DetectionIntake:
 
     def take_given(self, frame: RgbdFrame, config: PerceptionConfig) -> None:
         """Work off detections from elsewhere whose frame is there; `frame` is the newest."""
-        waiting, self._given = list(self._given), deque(maxlen=_QUEUE)
-        for detections, stamp_ns, waited in waiting:
+        for _ in range(len(self._given)):  # others may put more in meanwhile
+            detections, stamp_ns, waited = self._given.popleft()
             if stamp_ns > frame.stamp_ns and waited < _PATIENCE_FRAMES:
                 self._given.append((detections, stamp_ns, waited + 1))
                 continue

@@ -12,7 +12,7 @@ from sam_perception.errors import FrameError, FrameIdMismatch, PromptError
 from sam_perception.frame import CameraIntrinsics, RgbdFrame
 from sam_perception.images import depth_from_image, intrinsics_from_camera_info, rgb_from_image
 from sam_perception.messages import Message
-from sam_perception.prompts import FOREGROUND, BoxPrompt, MaskPrompt, PointPrompt, Prompt
+from sam_perception.prompts import FOREGROUND, AnyPrompt, BoxPrompt, MaskPrompt, PointPrompt, TextPrompt
 from sam_perception.ros.message_types import RosTypes
 
 _TYPES = RosTypes()
@@ -62,17 +62,21 @@ def frame_to_msgs(frame: RgbdFrame) -> tuple[Message, Message, Message]:
     )
 
 
-def prompt_from_msg(msg: Message, object_id: int) -> Prompt:
+def prompt_from_msg(msg: Message, object_id: int) -> AnyPrompt:
     """The prompt in `Prompt.msg`, for the object `object_id` (the message's own may be 0).
 
     Raises:
-        EmptyPrompt: neither points nor box nor mask, or one that marks nothing.
-        PromptError: odd lengths, a mask beside points or a box, a mask that is not mono8, choose without
-            a single point.
+        EmptyPrompt: neither points nor box nor mask nor words, or one that marks nothing.
+        PromptError: odd lengths, words beside anything else, a mask beside points or a box, a mask that is not
+            mono8, choose without a single point.
     """
     stamp_ns = messages.stamp_ns_of(msg.header.stamp)
     common: dict[str, Any] = {"object_id": object_id, "label": msg.label, "stamp_ns": stamp_ns or None}
     points, labels = _points(msg)
+    if msg.text:
+        if len(points) or len(msg.box) or len(msg.mask.data) or msg.choose:
+            raise PromptError(f"prompt has the words {msg.text!r} and also points, a box or a mask: send one of them")
+        return TextPrompt(text=msg.text, max_instances=int(msg.max_instances) or 1, **common)
     if msg.choose and (len(msg.mask.data) or len(msg.box)):
         raise PromptError(f"prompt has choose {msg.choose} and a mask or a box: choose is for a single point")
     if len(msg.mask.data):
@@ -87,12 +91,14 @@ def prompt_from_msg(msg: Message, object_id: int) -> Prompt:
     return PointPrompt(points=points, labels=labels, choose=int(msg.choose), **common)
 
 
-def prompt_to_msg(prompt: Prompt, frame_id: str = "") -> Message:
+def prompt_to_msg(prompt: AnyPrompt, frame_id: str = "") -> Message:
     """`Prompt.msg` of a prompt; a stamp of zero means the next image."""
     fields: dict[str, Any] = {}
     if isinstance(prompt, MaskPrompt):
         pixels = np.where(prompt.mask, np.uint8(255), np.uint8(0))
         fields["mask"] = messages.image(_TYPES, messages.header(_TYPES, 0, frame_id), pixels, "mono8")
+    elif isinstance(prompt, TextPrompt):
+        fields |= {"text": prompt.text, "max_instances": prompt.max_instances}
     else:
         fields["points"] = [float(n) for n in prompt.points.reshape(-1)]
         fields["point_labels"] = [int(n) for n in prompt.labels]

@@ -21,7 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from sam_perception.errors import NodeFailed
 from sam_perception.frame import RgbdFrame
 from sam_perception.messages import stamp_ns_of_cdr
-from sam_perception.prompts import Prompt
+from sam_perception.prompts import AnyPrompt
 from sam_perception.ros.convert import frame_to_msgs, prompt_to_msg
 from sam_perception.ros.message_types import message_class
 from sam_perception.ros.node_process import end, node_process, tail
@@ -243,7 +243,7 @@ class _Station:
         for publisher, message in zip(reversed(self._publishers), reversed(frame_to_msgs(frame)), strict=True):
             publisher.publish(message)
 
-    def add_object(self, prompt: Prompt) -> list[str]:
+    def add_object(self, prompt: AnyPrompt) -> list[str]:
         """Ask for an object; what the node has against it, if anything."""
         future = self._add.call_async(AddObject.Request(prompt=prompt_to_msg(prompt)))
         if not self.wait_until(future.done, _ANSWER_S):

@@ -13,6 +13,9 @@ A list with one entry per prompt:
       frame: 12
       mask: masks/000012.png           # relative to this file
       value: 3                         # pixels of this value; left out: all that are not 0
+    - object_id: 4
+      text: a red mug                  # found by the detector that words.model names
+      max_instances: 2                 # the surest ones; further ids from 1001 up (default 1)
 """
 
 from __future__ import annotations
@@ -28,16 +31,19 @@ import yaml
 from numpy.typing import NDArray
 
 from sam_perception.errors import PerceptionError, PromptError
-from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
+from sam_perception.prompts import AnyPrompt, BoxPrompt, MaskPrompt, PointPrompt, TextPrompt
 
-_KEYS = ("object_id", "label", "frame", "stamp_ns", "box", "points", "point_labels", "choose", "mask", "value")
+_KEYS = (
+    *("object_id", "label", "frame", "stamp_ns", "box", "points", "point_labels", "choose", "mask", "value"),
+    *("text", "max_instances"),
+)
 
 
 @dataclass(frozen=True, eq=False)
 class ScheduledPrompt:
     """A prompt and the frame that it belongs to: an index, or a stamp where that is given."""
 
-    prompt: Prompt
+    prompt: AnyPrompt
     frame: int = 0
     stamp_ns: int | None = None
     where: str = ""  # for messages
@@ -54,7 +60,7 @@ class PromptSchedule:
         self._waiting = list(prompts)
         self.object_ids = sorted({one.prompt.object_id for one in self._waiting})
 
-    def due(self, index: int, stamp_ns: int) -> Iterator[Prompt]:
+    def due(self, index: int, stamp_ns: int) -> Iterator[AnyPrompt]:
         """The prompts of this frame, in the order of the file; each is given out once."""
         due = [one for one in self._waiting if one.is_due(index, stamp_ns)]
         self._waiting = [one for one in self._waiting if one not in due]
@@ -110,10 +116,15 @@ def _entry(entry: Any, folder: Path, where: str) -> ScheduledPrompt:
         raise PromptError(f"{where}: {error}; write numbers, as in 'box: [10, 20, 30, 40]'") from None
 
 
-def _prompt(entry: Mapping[str, Any], folder: Path) -> Prompt:
+def _prompt(entry: Mapping[str, Any], folder: Path) -> AnyPrompt:
     object_id, label = entry["object_id"], str(entry.get("label") or "")
     points: Any = entry.get("points")
     point_labels: Any = entry.get("point_labels")
+    if "text" in entry:
+        others = [key for key in ("box", "points", "mask", "choose") if key in entry]
+        if others:
+            raise PromptError(f"text beside {' and '.join(others)}; words are looked for by themselves")
+        return TextPrompt(object_id, entry["text"], entry.get("max_instances", 1), label)
     if "choose" in entry and ("mask" in entry or "box" in entry):
         raise PromptError("choose beside a mask or a box; it is for a single point")
     if "mask" in entry:
@@ -125,7 +136,7 @@ def _prompt(entry: Mapping[str, Any], folder: Path) -> Prompt:
         return BoxPrompt(object_id, box, [] if points is None else points, point_labels, label)
     if points is not None:
         return PointPrompt(object_id, points, point_labels, label, choose=entry.get("choose", 0))
-    raise PromptError("neither box, points nor mask; point at the object")
+    raise PromptError("neither box, points, mask nor text; point at the object")
 
 
 def _read_mask(path: Path, value: Any) -> NDArray[np.bool_]:
