@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from sam_perception.errors import ConfigError
+from sam_perception.segmentation.onnx_runtime import require_onnxruntime
 
 # Coordinates and their sines lose pixels in fewer bits, and this part takes no time: it stays in float32.
 EXACT = ("prompt_encoder",)
@@ -24,6 +26,7 @@ def to_format(graph: bytes, number_format: str, part: str) -> bytes:
         ConfigError: onnx is not installed.
     """
     _require_onnx()
+    graph = _folded(graph)
     if number_format == "fp32" or part in EXACT:
         return graph
     return _half(graph) if number_format == "fp16" else _eight_bits(graph)
@@ -35,6 +38,21 @@ def _require_onnx() -> Any:
     except ImportError as error:
         raise ConfigError(f"exporting needs onnx, which is not here ({error}): {_HINT}") from None
     return onnx
+
+
+def _folded(graph: bytes) -> bytes:
+    """The graph with constants computed once: weights transposed and the like, which quantisation has to see."""
+    ort = require_onnxruntime()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = (
+        ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    )  # beyond it come operators of its own
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(file)
+        ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return file.read_bytes()
 
 
 def _half(graph: bytes) -> bytes:
@@ -52,7 +70,11 @@ def _eight_bits(graph: bytes) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         whole, small = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
         whole.write_bytes(graph)
-        quantize_dynamic(
-            whole, small, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
-        )
+        logging.disable(logging.WARNING)  # advice to do what `_folded` has done
+        try:
+            quantize_dynamic(
+                whole, small, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
+            )
+        finally:
+            logging.disable(logging.NOTSET)
         return small.read_bytes()

@@ -39,6 +39,7 @@ SCRIPTS = {
         [(0, PointPrompt(1, [(40, 50)])), (0, PointPrompt(2, [(70, 78), (20, 100), (75, 70)], [1, 0, 1]))]
     ),
     "boxes": Script([(0, BoxPrompt(3, (60, 60, 110, 120))), (0, BoxPrompt(4, (20, 30, 60, 70), [(42, 52)]))]),
+    "chosen answers": Script([(0, PointPrompt(1 + k, [(40 + 4 * k, 50)], choose=k)) for k in range(4)]),
     "masks": Script([(0, MaskPrompt(5, disc(0.35, 0.4, 0.15))), (4, MaskPrompt(6, disc(0.6, 0.6, 0.2)))]),
     "several of different ages": Script(
         [(k, BoxPrompt(10 + k, (4 * k, 10 + 5 * k, 4 * k + 50, 70 + 5 * k))) for k in range(5)], removals=[(12, 11)]
