@@ -202,7 +202,7 @@ class Console:
             return Status("console", ERROR, trouble or "it has ended")
         where = server.address
         values = {"address": f"{where[0]}:{where[1]}" if where else "", "pages": str(server.watchers)}
-        return Status("console", OK, f"{server.watchers} pages are connected", values)
+        return Status("console", OK, f"pages connected: {server.watchers}", values)
 
     def close(self) -> None:
         """End it."""
