@@ -11,7 +11,7 @@ import yaml
 
 from sam_perception.commands.process import EPILOG
 from sam_perception.errors import EmptyPrompt, PromptError
-from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt
+from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, TextPrompt
 from sam_perception.sources import prompt_file
 from sam_perception.sources.prompt_file import read_prompts
 
@@ -66,10 +66,17 @@ def test_the_examples_in_help_and_docstring_can_be_read(masks: Path) -> None:
     (masks / "masks").mkdir()
     (masks / "masks/000012.png").write_bytes((masks / "mask.png").read_bytes())
     shown = EPILOG.split("prompts.yaml:\n")[1]
-    assert read_prompts(write(masks, shown)).object_ids == [1, 2, 3]
+    assert read_prompts(write(masks, shown)).object_ids == [1, 2, 3, 4]
     documented = (prompt_file.__doc__ or "").split("prompt:\n")[1]
     assert yaml.safe_load(documented)
-    assert read_prompts(write(masks, documented)).object_ids == [1, 2, 3]
+    assert read_prompts(write(masks, documented)).object_ids == [1, 2, 3, 4]
+
+
+def test_words_with_their_count(tmp_path: Path) -> None:
+    schedule = read_prompts(write(tmp_path, "- {object_id: 7, text: a red  mug., max_instances: 2, frame: 3}"))
+    assert list(schedule.due(2, 0)) == []
+    (prompt,) = schedule.due(3, 0)
+    assert prompt == TextPrompt(7, "a red mug", 2, label="a red mug")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,10 @@ def test_the_examples_in_help_and_docstring_can_be_read(masks: Path) -> None:
         ("- 5", "line 1: 5 is not a mapping"),
         ("- object_id: 1\n  box: [0, 0, 2, 2]\n- box: [0, 0, 2, 2]", "line 3: object_id is missing"),
         ("- object_id: 1\n  boxx: [0, 0, 2, 2]", "line 1: unknown boxx; known are object_id"),
-        ("\n- object_id: 1", "line 2: neither box, points nor mask"),
+        ("\n- object_id: 1", "line 2: neither box, points, mask nor text"),
+        ("- {object_id: 1, text: mug, box: [0, 0, 2, 2]}", "line 1: text beside box"),
+        ("- {object_id: 1, text: ''}", "says nothing"),
+        ("- {object_id: 1, text: mug, max_instances: 0}", "max_instances is 0"),
         ("- {object_id: 0, box: [0, 0, 2, 2]}", "line 1: object id is 0"),
         ("- {object_id: one, box: [0, 0, 2, 2]}", "whole number from 1"),
         ("- {object_id: 1, box: [0, 0, 2]}", "line 1: box"),
