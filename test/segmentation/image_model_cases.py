@@ -46,12 +46,25 @@ def image_model(kind: str, seed: int = 0) -> Any:
     shared = model.shared_image_embedding.positional_embedding
     shared.copy_(torch.randn(shared.shape, generator=generator))
     model.prompt_encoder.shared_embedding.positional_embedding.copy_(shared)
+    if kind == "sam":  # SAM 2's are probabilities; these are brought between 0 and 1, where trained ones are
+        head = model.mask_decoder.iou_prediction_head.proj_out
+        head.weight.mul_(0.1)
+        head.bias.add_(0.5)
     return model
 
 
 def image_part(video_model: Any) -> Any:
     """A `Sam2Model` with the weights of a `Sam2VideoModel`, whose own forward is that of videos."""
-    model = Sam2Model(_sam2_config()).eval().requires_grad_(False)
+    config = video_model.config
+    prompt, decoder = config.prompt_encoder_config, config.mask_decoder_config
+    same = ("hidden_size", "mlp_dim", "num_attention_heads", "attention_downsample_rate", "iou_head_hidden_dim")
+    single = Sam2Config(
+        vision_config=config.vision_config,
+        prompt_encoder_config=Sam2PromptEncoderConfig(image_size=prompt.image_size, hidden_size=prompt.hidden_size),
+        mask_decoder_config=Sam2MaskDecoderConfig(**{name: getattr(decoder, name) for name in same}),
+        attn_implementation="sdpa",
+    )
+    model = Sam2Model(single).eval().requires_grad_(False)
     missing, _ = model.load_state_dict(video_model.state_dict(), strict=False)
     assert not missing
     return model
