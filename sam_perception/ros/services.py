@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from std_srvs.srv import Trigger
 
 from sam_perception import messages
+from sam_perception.detections import Detection
 from sam_perception.discovery.discovery import check_words
 from sam_perception.errors import FrameIdMismatch, PerceptionError, PromptError
 from sam_perception.messages import Message
 from sam_perception.prompts import AnyPrompt, Prompt, TextPrompt
 from sam_perception.ros.convert import prompt_from_msg
+from sam_perception.ros.detections import DetectionInput
 from sam_perception.ros.message_types import RosTypes, message_class
 from sam_perception.ros.pipeline import Pipeline
 from sam_perception.ros.region_desk import RegionDesk
@@ -25,7 +27,7 @@ _PROMPT_QUEUE = 32  # clicks of a person or boxes of a detector that may come at
 
 
 class Services:
-    """`~/add_object`, `~/remove_object`, `~/rename_object`, `~/list_objects`, `~/reset` and the topic `~/prompt`.
+    """`~/add_object`, `~/remove_object`, `~/rename_object`, `~/list_objects`, `~/reset`; `~/prompt`, `~/detections`.
 
     Args:
         node: to serve with.
@@ -46,6 +48,7 @@ class Services:
         node.create_service(ListObjects, "~/list_objects", self._safe(self._list))
         node.create_service(Trigger, "~/reset", self._safe(self._reset))
         RegionService(node, self._working)
+        DetectionInput(node, self._on_detections, on_error)
         node.create_subscription(message_class("sam_perception/Prompt"), "~/prompt", self._on_prompt, _PROMPT_QUEUE)
 
     def answer(self, request: Any) -> Any:
@@ -79,6 +82,11 @@ class Services:
                 return response
 
         return answer
+
+    def _on_detections(self, found: Sequence[Detection], stamp_ns: int, frame_id: str) -> None:
+        pipeline = self._pipeline()
+        if pipeline is not None:  # else nothing is tracked yet, and they would be old by then
+            pipeline.detections(found, stamp_ns, frame_id)
 
     def _on_prompt(self, msg: Message) -> None:
         try:
