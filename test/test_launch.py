@@ -38,7 +38,7 @@ source = PythonLaunchDescriptionSource(sys.argv[1])
 service.include_launch_description(LaunchDescription([IncludeLaunchDescription(source, launch_arguments=given)]))
 sys.exit(service.run())
 """
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 
 
 def launch_module(path: Path = LAUNCH_FILE) -> Any:
@@ -106,10 +106,13 @@ def launching(path: Path, *arguments: str, **environment: str) -> Iterator[subpr
     """A launch file in a process of its own, ended by SIGINT if it has not ended by then."""
     command = [sys.executable, "-c", RUN, str(path), *arguments]
     with subprocess.Popen(command, env={**os.environ, **environment}) as process:
-        yield process
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        assert process.wait(TIMEOUT_S) == 0
+        try:
+            yield process
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            assert process.wait(TIMEOUT_S) == 0
+        finally:
+            process.kill()
 
 
 @pytest.fixture
