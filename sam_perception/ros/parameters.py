@@ -15,7 +15,19 @@ from sam_perception.perception import FIXED_SETTINGS
 from sam_perception.ros.settings import NodeConfig
 
 # Read when the node is configured (or started); everything else may change at any time.
-_AT_CONFIGURE = (*FIXED_SETTINGS, "autostart", "diagnostics_period_s", "resume_max_age_s", "sync", "output", "web")
+_AT_CONFIGURE = (
+    *FIXED_SETTINGS,
+    "autostart",
+    "diagnostics_period_s",
+    "resume_max_age_s",
+    "sync",
+    "output",
+    "web",
+    "target_frame",
+    "fixed_frame",
+    "transforms",
+    "gravity",
+)
 _ANY_TIME_INPUTS = ("input.expected_rate_hz", "input.timeout_s")
 
 
@@ -47,7 +59,7 @@ def descriptor_of(setting: Setting) -> ParameterDescriptor:
 def changes_any_time(name: str) -> bool:
     """Whether a parameter takes effect while frames are processed."""
     group = name.partition(".")[0]
-    return name in _ANY_TIME_INPUTS or (group not in _AT_CONFIGURE and group != "input")
+    return name in _ANY_TIME_INPUTS or (not {name, group} & set(_AT_CONFIGURE) and group != "input")
 
 
 class NodeParameters:

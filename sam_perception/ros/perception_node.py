@@ -26,6 +26,7 @@ from sam_perception.ros.publishers import Outputs
 from sam_perception.ros.resume import ObjectStore, store_path
 from sam_perception.ros.services import Services
 from sam_perception.ros.watchdog import Watchdog
+from sam_perception.ros.whereabouts import Whereabouts
 
 _STOP_S = 1.0  # for a frame in work to come to its end
 
@@ -57,6 +58,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         self._make_perception = make_perception
         self._health = Health()
         self._scene_outputs: Outputs | None = None
+        self._whereabouts: Whereabouts | None = None
         self._pipeline: Pipeline | None = None
         self._camera: Inputs | None = None
         self._watchdog: Watchdog | None = None
@@ -90,6 +92,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         self.get_logger().info(f"loading model {config.model} on {config.device}")
         try:
             perception = self._make_perception(config)
+            self._whereabouts = Whereabouts(self, self._settings.node, self._on_prompt_error)
         except PerceptionError as error:
             return self._fail(f"{error.kind}: {error}")
         except Exception:  # rclpy would swallow it
@@ -102,7 +105,13 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
             self._settings.node.resume_max_age_s,
         )
         self._pipeline = Pipeline(
-            perception, self._scene_outputs, self._store, self._health, self._now_ns, self.get_logger()
+            perception,
+            self._scene_outputs,
+            self._store,
+            self._health,
+            self._now_ns,
+            self.get_logger(),
+            self._whereabouts,
         )
         self._watchdog = Watchdog(self._pipeline.work, lambda: self._settings.node, self.get_logger())
         return super().on_configure(state)
@@ -186,6 +195,9 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         if self._scene_outputs is not None:
             self._scene_outputs.close()
             self._scene_outputs = None
+        if self._whereabouts is not None:
+            self._whereabouts.close()
+            self._whereabouts = None
 
     def _on_parameters(self) -> None:
         if self._pipeline is not None:
@@ -211,6 +223,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
             statuses.append(self._watchdog.status())
         if self._scene_outputs is not None:
             statuses.append(diagnosis.diagnose_outputs(self._scene_outputs.unheard))
+        statuses += self._whereabouts.statuses() if self._whereabouts is not None else []
         statuses.append(diagnosis.diagnose_latency(health))
         statuses.append(diagnosis.diagnose_objects(newest.scene if newest else None, pipeline.desk.waiting))
         return statuses

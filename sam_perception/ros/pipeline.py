@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sam_perception.config import PerceptionConfig
+from sam_perception.detections import Detection
 from sam_perception.errors import PerceptionError, PromptError, SinkError, StageFailed
 from sam_perception.frame import RgbdFrame
 from sam_perception.geometry import lift_scene
@@ -18,12 +20,14 @@ from sam_perception.perception import LOST_WITH, Perception, Wanted
 from sam_perception.ros.complaints import Complaints
 from sam_perception.ros.convert import frame_from_msgs
 from sam_perception.ros.desk import ObjectDesk
+from sam_perception.ros.detections import check_frame
 from sam_perception.ros.health import SUPERSEDED, Health
 from sam_perception.ros.inputs import Pair
 from sam_perception.ros.publishers import Outputs
 from sam_perception.ros.region_desk import RegionDesk
 from sam_perception.ros.resume import ObjectStore
 from sam_perception.ros.watchdog import Work
+from sam_perception.ros.whereabouts import Whereabouts
 from sam_perception.ros.worker import LatestWorker
 from sam_perception.scene import Regions, Scene
 
@@ -49,6 +53,7 @@ class Pipeline:
         health: counts, times and errors go here.
         now_ns: the node's clock, to tell how old an image is when its results go out.
         logger: rclpy's.
+        whereabouts: knows the camera's pose, and publishes in other frames.
     """
 
     def __init__(
@@ -59,12 +64,14 @@ class Pipeline:
         health: Health,
         now_ns: Callable[[], int],
         logger: Any,
+        whereabouts: Whereabouts | None = None,
     ) -> None:
         self.desk = ObjectDesk(perception.config.max_objects)
         self._perception, self._outputs, self._store, self._health = perception, outputs, store, health
-        self._now_ns = now_ns
+        self._now_ns, self._whereabouts = now_ns, whereabouts
         self._lock = threading.Lock()
         self._newest: Processed | None = None
+        self._recent: deque[Processed] = deque(maxlen=perception.config.tracker.feature_cache_frames)
         self._config = perception.config
         self._complaints = Complaints(health, logger)
         self._stage = ""  # of this class; what happens within perception it tells itself
@@ -94,6 +101,17 @@ class Pipeline:
         """Use these settings from the next frame on."""
         self._config = config
 
+    def detections(self, found: Sequence[Detection], stamp_ns: int, frame_id: str) -> None:
+        """Take what a detector elsewhere saw in the picture of this stamp; from any thread.
+
+        Raises:
+            FrameIdMismatch: it looks at another camera.
+        """
+        newest = self.newest()
+        if self._active and newest is not None:
+            check_frame(frame_id, newest.frame.frame_id)
+            self._perception.detections(found, stamp_ns)
+
     def stop(self, timeout_s: float) -> bool:
         """End the thread; whether it has ended within the time."""
         self._active = False
@@ -111,6 +129,11 @@ class Pipeline:
             self._stage_failed("geometry", error)
             return newest
         return Processed(newest.frame, scene, lifted=True)
+
+    def recent(self) -> tuple[Processed, ...]:
+        """The last frames that were processed, oldest first: those that a late prompt may still be for."""
+        with self._lock:
+            return tuple(self._recent)
 
     @property
     def degraded(self) -> str:
@@ -196,16 +219,22 @@ class Pipeline:
             self.refuse(error)
         wanted = self._outputs.wanted()
         parts = self._outputs.parts(wanted)
+        if self._whereabouts is not None:
+            parts |= self._whereabouts.parts()
         scene, lost = self._step(frame, parts)
         if not self._active:
             return
         with self._lock:
             self._newest = Processed(frame, scene, lifted=Wanted.POSITIONS in parts & ~lost)
+            self._recent.append(self._newest)
         self._tell(scene)
         stepped_s = time.monotonic()
         self._stage = "publish"
         wanted = self._outputs.without(wanted, lost)
-        self._outputs.publish(wanted, frame, scene, self._perception.config.grasps, self._stage_failed)
+        grasps = self._perception.config.grasps
+        self._outputs.publish(wanted, frame, scene, grasps, self._stage_failed)
+        if self._whereabouts is not None:
+            self._whereabouts.publish(frame, scene, lost, grasps, self._stage_failed)
         end_s = time.monotonic()
         self._stage = "keep"
         self._keep(frame, scene)
@@ -230,8 +259,9 @@ class Pipeline:
             lost |= LOST_WITH.get(stage, Wanted.MASKS)
             self._stage_failed(stage, error)
 
+        pose = None if self._whereabouts is None else self._whereabouts.pose_of(frame)
         try:
-            return self._perception.step(frame, wanted=parts, on_error=on_error), lost
+            return self._perception.step(frame, wanted=parts, on_error=on_error, pose=pose), lost
         finally:
             self.desk.settle(self._perception)
 

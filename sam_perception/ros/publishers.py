@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -72,6 +72,13 @@ OUTPUTS = {
     ),
 }
 
+# The same in `target_frame`: all that has a place in space.
+TARGET_OUTPUTS = {
+    topic.replace("~/", "~/target_frame/"): output
+    for topic, output in OUTPUTS.items()
+    if output.parts is not Wanted.MASKS
+}
+
 
 class Outputs:
     """Lifecycle publishers: silent while the node is not active.
@@ -79,12 +86,13 @@ class Outputs:
     Args:
         node: to publish with.
         config: reliability and queue of all outputs.
+        outputs: by topic.
     """
 
-    def __init__(self, node: LifecycleNode, config: OutputConfig) -> None:
-        self._node, self._config = node, config
+    def __init__(self, node: LifecycleNode, config: OutputConfig, outputs: Mapping[str, Output] = OUTPUTS) -> None:
+        self._node, self._config, self._outputs = node, config, outputs
         self._unheard: dict[str, str] = {}
-        self._publishers: dict[str, Any] = {topic: self._publisher(topic, o.kind) for topic, o in OUTPUTS.items()}
+        self._publishers: dict[str, Any] = {topic: self._publisher(topic, o.kind) for topic, o in outputs.items()}
 
     @property
     def unheard(self) -> dict[str, str]:
@@ -110,18 +118,17 @@ class Outputs:
         """Topics that somebody subscribes to now."""
         return frozenset(topic for topic, pub in self._publishers.items() if pub.get_subscription_count() > 0)
 
-    @staticmethod
-    def parts(wanted: frozenset[str]) -> Wanted:
+    def parts(self, wanted: frozenset[str]) -> Wanted:
         """What of the scene these topics show."""
-        return reduce(or_, (OUTPUTS[topic].parts for topic in wanted), Wanted.MASKS)
+        return reduce(or_, (self._outputs[topic].parts for topic in wanted), Wanted.MASKS)
 
-    @staticmethod
-    def without(wanted: frozenset[str], lost: Wanted) -> frozenset[str]:
+    def without(self, wanted: frozenset[str], lost: Wanted) -> frozenset[str]:
         """The topics that are still true of a frame whose scene lacks the parts `lost`.
 
         An empty array of obstacles says that nothing is in the way: where that is not known, nothing is sent.
         """
-        return frozenset(topic for topic in wanted if OUTPUTS[topic].partial or not OUTPUTS[topic].parts & lost)
+        outputs = self._outputs
+        return frozenset(topic for topic in wanted if outputs[topic].partial or not outputs[topic].parts & lost)
 
     def publish(
         self, wanted: frozenset[str], frame: RgbdFrame, scene: Scene, grasps: GraspConfig, on_error: StageError
@@ -135,7 +142,7 @@ class Outputs:
             grasps: says whose gripper is drawn.
             on_error: called with the topic and the error where one fails; the others go out.
         """
-        for topic, output in OUTPUTS.items():
+        for topic, output in self._outputs.items():
             if topic in wanted:
                 try:
                     self._publishers[topic].publish(output.make(frame, scene, grasps))

@@ -45,6 +45,54 @@ class OutputConfig(Validated):
 
 
 @dataclass(frozen=True)
+class TransformConfig(Validated):
+    """How transforms between frames are come by."""
+
+    backend: str = setting(
+        "auto", "auto: tf2_ros where it is installed, else builtin", choices=("auto", "tf2_ros", "builtin")
+    )
+    timeout_s: float = setting(
+        0.05, "how long a frame waits for its transform before it goes without", low=0.0, high=5.0
+    )
+    keep_s: float = setting(10.0, "how much of the past is kept", low=0.5, high=600.0)
+
+
+@dataclass(frozen=True)
+class GravityConfig(Validated):
+    """Where it is known from which way is up."""
+
+    source: str = setting(
+        "settings",
+        "settings: navigation.up_x to up_z; imu: the accelerometer on the topic imu; tf: the z axis of gravity.frame",
+        choices=("settings", "imu", "tf"),
+    )
+    frame: str = setting("", "with tf: frame whose z axis points up; empty: fixed_frame, or else target_frame")
+    imu_axes: str = setting(
+        "tf",
+        "tf: the IMU is turned into the camera by tf; camera: its axes are the camera's (x right, y down, z forward)",
+        choices=("tf", "camera"),
+    )
+    time_constant_s: float = setting(0.5, "of the accelerometer's low-pass filter", low=0.0, high=60.0)
+    max_age_s: float = setting(0.5, "readings may be older than the image by this much", low=0.01, high=60.0)
+
+
+@dataclass(frozen=True)
+class ClickConfig(Validated):
+    """What a click on the overlay picture or in RViz does."""
+
+    action: str = setting(
+        "new",
+        "new: each click is a new object; correct: it corrects the object under or near the pixel, if there is one",
+        choices=("new", "correct"),
+    )
+    reach_px: int = setting(30, "how far from an object's mask a click may be to mean it", low=0, high=10_000)
+    occlusion_m: float = setting(
+        0.05, "a point this much behind what the camera sees, or more, is hidden; more where depth is noisier",
+        low=0.001, high=10.0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class NodeConfig(Validated):
     """Everything the node can be told beyond `PerceptionConfig`.
 
@@ -69,7 +117,16 @@ class NodeConfig(Validated):
     watchdog_exit: bool = setting(
         False, "end the process then, with code 3, for a launch file with respawn to start it again"
     )
+    target_frame: str = setting(
+        "", "frame in which everything is published a second time, under ~/target_frame/; empty: none"
+    )
+    fixed_frame: str = setting(
+        "", "frame that does not move (odom, map): by it obstacles keep ids, and planes are averaged; empty: none"
+    )
     input: InputConfig = field(default_factory=InputConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    transforms: TransformConfig = field(default_factory=TransformConfig)
+    gravity: GravityConfig = field(default_factory=GravityConfig)
+    clicks: ClickConfig = field(default_factory=ClickConfig)
     web: WebConfig = field(default_factory=WebConfig)
