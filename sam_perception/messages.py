@@ -173,33 +173,33 @@ def point_cloud(
 
     Fields x y z, rgb packed as PCL does, and where `id_name` is given a uint32 of that name.
     """
-    layout = [("xyz", "<f4", 3), ("rgb", "<u4")]
     named = [("x", 0, _FLOAT32), ("y", 4, _FLOAT32), ("z", 8, _FLOAT32), ("rgb", 12, _FLOAT32)]
     if id_name:
-        layout.append((id_name, "<u4"))
         named.append((id_name, 16, _UINT32))
-    cloud = np.zeros(sum(len(points) for points, _, _ in parts), np.dtype(layout))
+    # Columns of one table, each written with one stride.
+    words = np.zeros((sum(len(points) for points, _, _ in parts), len(named)), "<u4")
+    numbers, samples = words.view("<f4"), words.view(np.uint8)
     start = 0
     for points, colors, part_id in parts:
-        part = cloud[start : start + len(points)]
-        red, green, blue = colors.astype(np.uint32).T
-        part["xyz"], part["rgb"] = points, red << 16 | green << 8 | blue
-        if id_name:
-            part[id_name] = part_id
+        part = slice(start, start + len(points))
+        for axis in range(3):
+            numbers[part, axis] = points[:, axis]
+            samples[part, 14 - axis] = colors[:, axis]  # blue first, then green, red and nothing
+        words[part, 4:] = part_id
         start += len(points)
     return types(
         "sensor_msgs/PointCloud2",
         header=message_header,
         height=1,
-        width=len(cloud),
+        width=len(words),
         fields=[
             types("sensor_msgs/PointField", name=name, offset=offset, datatype=datatype, count=1)
             for name, offset, datatype in named
         ],
         is_bigendian=False,
-        point_step=cloud.itemsize,
-        row_step=cloud.nbytes,
-        data=cloud.view(np.uint8),
+        point_step=4 * len(named),
+        row_step=words.nbytes,
+        data=samples.reshape(-1),
         is_dense=True,
     )
 

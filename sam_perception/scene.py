@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -124,13 +125,13 @@ class Track:
         """Oriented box around `points`, or None without enough depth."""
         return self.lifted.box
 
-    @property
+    @cached_property  # asked for by messages, pictures and the memory of places
     def roi(self) -> tuple[int, int, int, int]:
         """x, y, width, height of the mask's bounding rectangle in pixels; zeros when empty."""
-        columns = np.flatnonzero(self.mask.any(axis=0))
-        if columns.size == 0:
-            return (0, 0, 0, 0)
         rows = np.flatnonzero(self.mask.any(axis=1))
+        if rows.size == 0:
+            return (0, 0, 0, 0)
+        columns = np.flatnonzero(self.mask[rows[0] : rows[-1] + 1].any(axis=0))
         x, y = int(columns[0]), int(rows[0])
         return (x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1)
 
@@ -322,5 +323,7 @@ class Scene:
         """(H, W) object id per pixel, 0 background; where masks overlap the surer one wins."""
         ids = np.zeros((self.height, self.width), np.uint16)
         for track in sorted(self.objects, key=lambda t: t.mask_score):
-            ids[track.mask] = track.id
+            x, y, width, height = track.roi
+            window = slice(y, y + height), slice(x, x + width)
+            ids[window][track.mask[window]] = track.id
         return ids

@@ -12,6 +12,7 @@ from sam_perception.frame import RgbdFrame
 from sam_perception.geometry.box import oriented_box
 from sam_perception.geometry.camera import bounding_window, check_size, deproject_window, ray_grid
 from sam_perception.geometry.depth import depth_valid, flying_pixels
+from sam_perception.geometry.guessed import depth_with_guess, guess_covariance
 from sam_perception.geometry.surfaces import own_surface
 from sam_perception.geometry.uncertainty import centroid_covariance
 from sam_perception.scene import Lifted, Scene
@@ -25,7 +26,8 @@ def lift(frame: RgbdFrame, mask: NDArray[np.bool_], settings: GeometryConfig) ->
     A pixel is usable if its depth is valid, it is not flying (`flying_pixels`) and it lies on the
     object's own surface (`own_surface`); `valid_depth_share` counts usable pixels. The
     centroid is the mean of the usable points: of the visible surface, not of the body. With fewer
-    than `min_points` there is no centroid, covariance or box.
+    than `min_points` there is no centroid, covariance or box. Where the frame has a guess of depth, it counts
+    as depth here, and makes the covariance larger.
 
     Raises:
         MalformedImage: the mask is not of the image's size.
@@ -33,10 +35,11 @@ def lift(frame: RgbdFrame, mask: NDArray[np.bool_], settings: GeometryConfig) ->
     camera = frame.intrinsics
     check_size(camera, mask, "mask")
     window = bounding_window(mask, _MARGIN_PX)
-    inside, depth_m = mask[window], frame.depth_m[window]
+    inside = mask[window]
     area = int(np.count_nonzero(inside))
     if area == 0:
         return Lifted()
+    depth_m, guessed = depth_with_guess(frame, window, settings)
     rays = ray_grid(camera)[:, window[0], window[1]]
     usable = _usable(depth_m, inside & np.isfinite(rays[0]), settings)
     points = deproject_window(depth_m, rays, usable)
@@ -46,12 +49,15 @@ def lift(frame: RgbdFrame, mask: NDArray[np.bool_], settings: GeometryConfig) ->
         return Lifted(points, colors, valid_depth_share=share)
     centroid = points.mean(axis=0, dtype=np.float64)
     offset = _missing_offset(rays, inside & ~usable, centroid)
+    covariance = centroid_covariance(points, centroid, 1.0 - share, offset, settings)
+    if guessed is not None and frame.guess is not None:
+        covariance += guess_covariance(frame.guess, float(guessed[usable].mean()), centroid)
     return Lifted(
         points=points,
         colors=colors,
         centroid=centroid,
-        covariance=centroid_covariance(points, centroid, 1.0 - share, offset, settings),
-        box=oriented_box(points),
+        covariance=covariance,
+        box=oriented_box(points, _rim(usable)[usable]),
         valid_depth_share=share,
     )
 
@@ -82,7 +88,16 @@ def _usable(depth_m: NDArray[np.float32], inside: NDArray[np.bool_], settings: G
 def _colors(rgb: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """(N, 3) RGB of a window's usable pixels (h, w); a pixel taken as one thing, which is ten times faster."""
     pixels = np.ascontiguousarray(rgb).reshape(-1).view("V3")
-    return pixels[usable.ravel()].view(np.uint8).reshape(-1, 3)
+    colors: NDArray[np.uint8] = pixels[usable.ravel()].view(np.uint8).reshape(-1, 3)
+    return colors
+
+
+def _rim(usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels (h, w) of which one of the four neighbours is not usable, or outside the window."""
+    rim = usable.copy()
+    inner = rim[1:-1, 1:-1]
+    inner &= ~(usable[:-2, 1:-1] & usable[2:, 1:-1] & usable[1:-1, :-2] & usable[1:-1, 2:])
+    return rim
 
 
 def _missing_offset(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sam_perception.config import GeometryConfig
 from sam_perception.frame import CameraIntrinsics, RgbdFrame
 from sam_perception.geometry.camera import ray_grid
-from sam_perception.geometry.depth import depth_evidence, depth_valid
+from sam_perception.geometry.depth import depth_evidence, depth_valid, quantile
 from sam_perception.scene import DepthEvidence, Placement, Track
 
 
@@ -75,7 +75,7 @@ def _sighting(frame: RgbdFrame, track: Track, settings: GeometryConfig) -> _Sigh
     mask = track.mask[window].copy()  # a view would keep the whole frame's masks alive
     depths = frame.depth_m[window][mask]
     depths = depths[depth_valid(depths, settings)]
-    middle = float(np.median(depths)) if depths.size else float("nan")
+    middle = quantile(depths, 0.5) if depths.size else float("nan")
     return _Sighting((frame.height, frame.width), window, mask, middle)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.config import GeometryConfig
-from sam_perception.geometry.depth import depth_sigma_m
+from sam_perception.geometry.depth import depth_sigma_m, quantile
 
 # Turns the median absolute deviation of a normal distribution into its standard deviation.
 _MAD_TO_SIGMA = 1.4826
@@ -74,26 +72,21 @@ def own_surface(depth_m: NDArray[np.float32], usable: NDArray[np.bool_], setting
     surfaces, depths = labels[usable], depth_m[usable]
     pixels = np.bincount(surfaces)
     largest = int(pixels.argmax())
-    ordered = np.sort(depths[surfaces == largest])
-    low, middle, high = _quantiles(ordered, (0.05, 0.5, 0.95))
-    spread = _MAD_TO_SIGMA * _quantiles(np.sort(np.abs(ordered - np.float32(middle))), (0.5,))[0]
+    own_depths = depths[surfaces == largest]
+    low, middle, high = (quantile(own_depths, share) for share in (0.05, 0.5, 0.95))
+    spread = _MAD_TO_SIGMA * quantile(np.abs(own_depths - np.float32(middle)), 0.5)
     near = max(settings.outlier_sigmas * float(depth_sigma_m(middle, settings)), settings.edge_jump * middle)
     # Noise can shatter a surface into thousands of specks: their means are found all at once.
     means = np.bincount(surfaces, weights=depths) / np.maximum(pixels, 1)
     keep = (means >= low - near) & (means <= high + near)
     keep[largest] = True
     for label in _pieces(labels, pixels, largest):
-        nearest, farthest = _quantiles(np.sort(depths[surfaces == label]), (0.05, 0.95))
+        piece = depths[surfaces == label]
+        nearest, farthest = quantile(piece, 0.05), quantile(piece, 0.95)
         keep[label] |= max(low - farthest, nearest - high) <= settings.outlier_sigmas * spread
     own = np.zeros_like(usable)
     own[usable] = keep[surfaces]
     return own
-
-
-def _quantiles(ordered: NDArray[np.float32], shares: Sequence[float]) -> tuple[float, ...]:
-    """Quantiles of ascending values, between two of them in proportion, as numpy's are; sorting is what costs."""
-    at = np.asarray(shares) * (ordered.size - 1)
-    return tuple(np.interp(at, np.arange(ordered.size), ordered).tolist())
 
 
 def _pieces(labels: NDArray[np.int32], pixels: NDArray[np.intp], largest: int) -> list[int]:

@@ -106,3 +106,18 @@ def test_axes_point_the_documented_way() -> None:
         rotation = oriented_box(points).camera_from_box
         for axis in rotation.T[:2]:
             assert axis[np.abs(axis).argmax()] > 0
+
+
+def test_knowing_the_rim_gives_as_good_a_box_from_fewer_points() -> None:
+    random = np.random.default_rng(0)
+    turn = Rotation.random(random_state=1).as_matrix()
+    # A face with a slight bulge, as an image shows it: its corners are on the rim.
+    u, v = np.meshgrid(np.linspace(-0.1, 0.1, 200), np.linspace(-0.05, 0.05, 100))
+    bulge = 0.01 * (1 - (u / 0.1) ** 2) * (1 - (v / 0.05) ** 2)
+    points = np.stack([u, v, bulge + random.normal(scale=1e-4, size=u.shape)], axis=-1).reshape(-1, 3) @ turn.T
+    rim = np.ones(u.shape, bool)
+    rim[1:-1, 1:-1] = False
+    box = oriented_box(points, rim.ravel())
+    check_box(box, points)
+    np.testing.assert_allclose(box.size_m[:2], [0.2, 0.1], rtol=0.01)
+    assert np.prod(box.size_m) <= 1.01 * np.prod(oriented_box(points).size_m)
