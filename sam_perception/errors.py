@@ -43,6 +43,10 @@ class InvalidIntrinsics(FrameError):
     """Camera intrinsics are missing, not finite, zero or of another image size."""
 
 
+class DepthFitRefused(PerceptionError):
+    """A guess of depth cannot be brought to the sensor's scale."""
+
+
 class StampError(FrameError):
     """A stamp is negative, repeated or older than one already processed."""
 

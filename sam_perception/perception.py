@@ -18,6 +18,8 @@ from sam_perception.discovery import Discovery, Models, load_models
 from sam_perception.errors import ConfigError, MalformedImage, ModelError
 from sam_perception.frame import CameraPose, RgbdFrame
 from sam_perception.geometry import Sightings, lift_scene
+from sam_perception.geometry.guessed import frame_with_guess_as_depth
+from sam_perception.guessed_depth import DepthGuesser
 from sam_perception.manipulation import scene_grasps
 from sam_perception.navigation import ObstacleMap, Surroundings
 from sam_perception.prompts import AnyPrompt, Prompt, TextPrompt, check_label
@@ -32,7 +34,7 @@ MIN_IMAGE_PX = 16  # a smaller picture shows nothing that could be told apart
 
 # What the model and the memory are made for; all other settings may change between frames.
 FIXED_SETTINGS = (
-    *("model", "device", "dtype", "max_objects", "tracker"),
+    *("model", "device", "dtype", "compile", "max_objects", "tracker"),
     *("words.model", "detector.model", "semantic.model", "depth.model", "depth.mode"),
 )
 
@@ -138,6 +140,7 @@ class Perception:
         self._stages = Stages()
         models = models or (load_models(self._config) if tracker is None else Models())
         self._discovery = Discovery(self._tracker, models, self._config)
+        self._guesser = None if models.depth is None else DepthGuesser(models.depth)
 
     @property
     def config(self) -> PerceptionConfig:
@@ -264,6 +267,10 @@ class Perception:
         notes = self._follow_stamp(frame.stamp_ns)
         needed, geometry = _needed(wanted, self._config), self._config.geometry
         stages = self._stages = Stages(on_error)
+        if self._guesser is not None and needed:
+            with stages.optional("depth model"):
+                frame, told = self._guesser.guess(frame, self._config)
+                notes = (*notes, *told)
         evidence: Mapping[int, DepthEvidence] = {}
         with stages.optional("evidence"):
             evidence = self._sightings.evidence(frame, geometry)
@@ -277,7 +284,7 @@ class Perception:
             placed = self._sightings.remember(frame, scene.objects, geometry, scene.resting)
             self._tracker.judge(placed)
             if Wanted.POSITIONS in needed:
-                scene = lift_scene(frame, scene, geometry)
+                scene = replace(lift_scene(frame, scene, geometry), depth_source=frame.depth_source)
         if self._discovery.active:
             with stages.optional("search for lost objects"):
                 scene = self._discovery.after(frame, scene)
@@ -334,6 +341,9 @@ class Perception:
     def _look_around(self, frame: RgbdFrame, scene: Scene, pose: CameraPose) -> tuple[Scene, Surroundings]:
         """The scene with what is around its targets, unless the settings keep that for the grasps alone."""
         masks = [track.mask for track in scene.objects if track.state.visible]
+        if self._config.depth.navigate and frame.guess is not None:
+            scene = replace(scene, around_source=frame.depth_source)
+            frame = frame_with_guess_as_depth(frame, self._config.geometry)
         around = self._obstacles.update(frame, masks, up=pose.up, fixed_from_camera=pose.fixed_from_camera)
         if self._config.navigation.enabled:
             scene = replace(

@@ -17,6 +17,7 @@ LAYERS: list[tuple[set[str], bool]] = [
     ({"geometry", "segmentation"}, False),
     ({"manipulation", "navigation", "discovery"}, False),
     ({"overlay_scene", "markers"}, True),
+    ({"guessed_depth"}, False),
     ({"perception"}, False),
     ({"sources", "sinks", "training"}, True),
     ({"web"}, False),

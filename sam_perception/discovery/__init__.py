@@ -9,6 +9,16 @@ from __future__ import annotations
 from sam_perception.discovery.association import Candidate, associate
 from sam_perception.discovery.discovery import Discovery
 from sam_perception.discovery.memory import ObjectMemory, Seen
-from sam_perception.discovery.models import Models, load_models
+from sam_perception.discovery.models import DepthModel, Models, SurfaceSegmenter, load_models
 
-__all__ = ["Candidate", "Discovery", "Models", "ObjectMemory", "Seen", "associate", "load_models"]
+__all__ = [
+    "Candidate",
+    "DepthModel",
+    "Discovery",
+    "Models",
+    "ObjectMemory",
+    "Seen",
+    "SurfaceSegmenter",
+    "associate",
+    "load_models",
+]
