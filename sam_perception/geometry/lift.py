@@ -94,7 +94,7 @@ def _colors(rgb: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray[np.uin
 
 def _rim(usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Pixels (h, w) of which one of the four neighbours is not usable, or outside the window."""
-    rim = usable.copy()
+    rim: NDArray[np.bool_] = usable.copy()
     inner = rim[1:-1, 1:-1]
     inner &= ~(usable[:-2, 1:-1] & usable[2:, 1:-1] & usable[1:-1, :-2] & usable[1:-1, 2:])
     return rim
