@@ -24,7 +24,8 @@ class SlowTracker(ColorTracker):
 def hang(what: str) -> None:
     """Stay in C code, as a network does, which no signal handler of Python's interrupts."""
     seconds = int(os.environ.get(f"TEST_{what}_S", "0"))
-    if seconds:
+    only_if = os.environ.get(f"TEST_{what}_IF")  # a file that a test makes when the time has come
+    if seconds and (only_if is None or os.path.exists(only_if)):  # noqa: PTH110 - no need of a Path
         sys.stderr.write(f"hanging in {what}\n")
         sys.stderr.flush()
         ctypes.CDLL(None).usleep(seconds * 1_000_000)
