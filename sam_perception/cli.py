@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sam_perception.commands import demo, doctor, export, process, soak
+from sam_perception.commands import demo, doctor, export, process, segment, soak
 from sam_perception.errors import PerceptionError
 from sam_perception.training.commands import add_eval_parser, add_train_parser
 
@@ -34,6 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_parser(subparsers)
     process.add_parser(subparsers)
+    segment.add_parser(subparsers)
     export.add_parser(subparsers)
     doctor.add_parser(subparsers)
     soak.add_parser(subparsers)
