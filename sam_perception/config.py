@@ -340,6 +340,10 @@ class PerceptionConfig(Validated):
         "number format of the model; auto: bfloat16 on GPUs that have it, float16 on others, float32 on CPU",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
+    compile: bool = setting(
+        False,
+        "compile the model while it is loaded, which takes minutes and makes frames faster; with CUDA graphs on GPUs",
+    )
     max_objects: int = setting(8, "objects tracked at once; memory is set aside for them", low=1, high=256)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     geometry: GeometryConfig = field(default_factory=GeometryConfig)

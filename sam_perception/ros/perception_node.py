@@ -12,14 +12,16 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from sam_perception.config import PerceptionConfig
-from sam_perception.errors import PerceptionError
+from sam_perception.errors import PerceptionError, TransformError
 from sam_perception.perception import Perception
 from sam_perception.ros import diagnosis
+from sam_perception.ros.clicks import Clicks
 from sam_perception.ros.complaints import Complaints
 from sam_perception.ros.console import Console, NodeBackend
 from sam_perception.ros.diagnosis import Status
 from sam_perception.ros.health import Health
 from sam_perception.ros.inputs import Inputs
+from sam_perception.ros.logs import logged_to
 from sam_perception.ros.parameters import NodeParameters
 from sam_perception.ros.pipeline import Pipeline
 from sam_perception.ros.publishers import Outputs
@@ -67,6 +69,9 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         self._own_process = psutil.Process()
         self._settings = NodeParameters(self, lambda: self._pipeline is not None, self._on_parameters)
         self._requests = Services(self, lambda: self._pipeline, self._on_prompt_error)
+        self._clicks = Clicks(
+            self, lambda: self._pipeline, self._transform, lambda: self._settings.node.clicks, self._on_prompt_error
+        )
         self._console = Console(
             self,
             NodeBackend(
@@ -91,7 +96,8 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         config = self._settings.perception
         self.get_logger().info(f"loading model {config.model} on {config.device}")
         try:
-            perception = self._make_perception(config)
+            with logged_to(self.get_logger()):  # compiling a model takes minutes, and says how far it is
+                perception = self._make_perception(config)
             self._whereabouts = Whereabouts(self, self._settings.node, self._on_prompt_error)
         except PerceptionError as error:
             return self._fail(f"{error.kind}: {error}")
@@ -205,6 +211,11 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
 
     def _on_prompt_error(self, error: Exception) -> None:
         (self._pipeline or self._complaints).refuse(error)
+
+    def _transform(self, target: str, source: str, stamp_ns: int) -> Any:
+        if self._whereabouts is None:
+            raise TransformError(f"no transform from {source!r} to {target!r}: the node is {self.state_label}")
+        return self._whereabouts.lookup(target, source, stamp_ns)
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)

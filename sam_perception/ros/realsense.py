@@ -8,25 +8,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from sam_perception.errors import PerceptionError
 from sam_perception.sources.realsense import RealSenseCamera, RealSenseConfig
 
 _SPIN_S = 0.2
-
-
-class _ToRosLog(logging.Handler):
-    """What the camera says, in the node's log."""
-
-    def __init__(self, logger: Any) -> None:
-        super().__init__(logging.INFO)
-        self._logger = logger
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Log one record."""
-        log = self._logger.info if record.levelno < logging.WARNING else self._logger.warning
-        log(record.getMessage())
 
 
 def main(
@@ -47,13 +33,14 @@ def main(
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.signals import SignalHandlerOptions
 
+        from sam_perception.ros.logs import ToRosLog
         from sam_perception.ros.realsense_node import RealSenseNode
 
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = RealSenseNode(make_camera)
         log = logging.getLogger("sam_perception")
         log.setLevel(logging.INFO)
-        log.addHandler(_ToRosLog(node.get_logger()))
+        log.addHandler(ToRosLog(node.get_logger()))
     except PerceptionError as error:
         sys.stderr.write(f"realsense_node: {error.kind}: {error}\n")
         return 2

@@ -15,7 +15,7 @@ from sam_perception.config import TrackerConfig
 from sam_perception.errors import DeviceMemoryError, MalformedImage, UnknownObject
 from sam_perception.prompts import MaskPrompt, Prompt
 from sam_perception.scene import DepthEvidence, Placement
-from sam_perception.segmentation.backend import backend_of
+from sam_perception.segmentation.backend import Backend, backend_of
 from sam_perception.segmentation.device_memory import (
     device_memory_errors,
     first_words,
@@ -52,6 +52,7 @@ class GuardedTracker:
         config: of the trackers.
         places: where to go when nothing else helps, in order.
         clock: seconds that never go back.
+        arrange: makes what a model runs on in a place.
 
     Raises:
         DeviceMemoryError: there is no memory for the model, in any of the places.
@@ -65,8 +66,9 @@ class GuardedTracker:
         config: TrackerConfig,
         places: tuple[Place, ...] = (),
         clock: Callable[[], float] = time.monotonic,
+        arrange: Callable[[Any, Place], Backend] = lambda model, _: backend_of(model),
     ) -> None:
-        self._load, self._max_objects, self._config = load, max_objects, config
+        self._load, self._max_objects, self._config, self._arrange = load, max_objects, config, arrange
         self._keeps_sightings = bool(places)
         steps = steps_for(max_objects, places) if config.memory_fallback else ()
         self._ladder = MemoryLadder(steps, config.memory_recover_s, clock)
@@ -262,7 +264,7 @@ class GuardedTracker:
 
     def _make(self, place: Place) -> StreamingTracker:
         self._model = self._load(place)
-        backend = FrugalBackend(backend_of(self._model), self._ladder)
+        backend = FrugalBackend(self._arrange(self._model, place), self._ladder)
         return StreamingTracker(backend, self._max_objects, self._config)
 
     def _first(self) -> StreamingTracker:

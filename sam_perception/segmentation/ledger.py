@@ -20,7 +20,7 @@ synchronisation with the device.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,12 @@ class Selection:
     pointer_places: NDArray[np.int64]  # (N, P)
     pointer_ages: NDArray[np.int64]  # (N, P) frames
     pointer_valid: NDArray[np.bool_]  # (N, P)
+
+    def padded(self, memories: int, pointers: int) -> Selection:
+        """The same with so many columns of memories and of pointers; what is added is not valid."""
+        widths = (memories,) * 3 + (pointers,) * 3
+        columns = (getattr(self, f.name) for f in fields(self))
+        return Selection(*(np.pad(c, ((0, 0), (0, w - c.shape[1]))) for c, w in zip(columns, widths, strict=True)))
 
 
 class Ledger:
@@ -205,6 +211,6 @@ def _columns(
     padded = np.zeros((len(rows), longest, 2), np.int64)
     valid = np.zeros((len(rows), longest), bool)
     for number, row in enumerate(rows):
-        padded[number, : len(row)] = row
+        padded[number, : len(row)] = np.reshape(row, (-1, 2))
         valid[number, : len(row)] = True
     return padded[:, :, 0], padded[:, :, 1], valid

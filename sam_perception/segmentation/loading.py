@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from sam_perception.config import PerceptionConfig
 from sam_perception.errors import ConfigError
+from sam_perception.segmentation.backend import Backend, backend_of
+from sam_perception.segmentation.compiled import CompiledNetwork
 from sam_perception.segmentation.guarded import GuardedTracker
 from sam_perception.segmentation.memory_ladder import Place
 from sam_perception.segmentation.models import load_model, resolve_device, resolve_dtype
+
+_log = logging.getLogger(__name__)
 
 
 def load_tracker(config: PerceptionConfig) -> GuardedTracker:
@@ -17,7 +22,7 @@ def load_tracker(config: PerceptionConfig) -> GuardedTracker:
     Raises:
         ModelError: the model cannot be loaded, or not be tracked with.
         DeviceMemoryError: there is no memory for it.
-        ConfigError: the device or the number format is not there.
+        ConfigError: the device or the number format is not there, or the model cannot be compiled here.
     """
 
     def load(place: Place) -> Any:
@@ -25,7 +30,16 @@ def load_tracker(config: PerceptionConfig) -> GuardedTracker:
         dtype = config.dtype if place is Place.CONFIGURED else "auto"
         return load_model(config.model, device=device, dtype=dtype)
 
-    return GuardedTracker(load, config.max_objects, config.tracker, _ways_out(config))
+    def arrange(model: Any, place: Place) -> Backend:
+        # Elsewhere it is a makeshift, in the middle of a stream: there is no time for a compiler.
+        if not config.compile or place is not Place.CONFIGURED:
+            return backend_of(model)
+        if getattr(model, "is_backend", False):
+            raise ConfigError(f"compile is true, but {config.model} is an exported model: set compile to false")
+        _log.info("compiling %s for up to %d objects", config.model, config.max_objects)
+        return CompiledNetwork(model, config.max_objects).ready(config.tracker, _log.info)
+
+    return GuardedTracker(load, config.max_objects, config.tracker, _ways_out(config), arrange=arrange)
 
 
 def _ways_out(config: PerceptionConfig) -> tuple[Place, ...]:

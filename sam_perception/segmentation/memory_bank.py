@@ -9,6 +9,7 @@ hundredth of the attention itself, and they are projected when they are read.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,17 @@ Tensor = torch.Tensor
 # Keys are kept where they take no more than this for one object. The published models' take 46 MiB per
 # object at 512 pixels and 184 MiB at 1024, in float32.
 KEY_LIMIT_BYTES = 64 << 20
+
+
+class Gathered(NamedTuple):
+    """What N objects attend to, as tensors of fixed shapes."""
+
+    values: Tensor  # (N, M, hw, 64)
+    keys: tuple[Tensor, ...]  # per layer (N, M, hw, d) without temporal term; none where they are not kept
+    temporal: Tensor  # (N, M) row of the temporal encoding
+    pointers: Tensor  # (N, P, c)
+    ages: Tensor  # (N, P) frames
+    mask: Tensor  # (N, M * hw + P * parts) true where there is something
 
 
 class MemoryBank:
@@ -137,6 +149,26 @@ class MemoryBank:
         flat = np.asarray(slots)[:, None] * self._pointers.shape[1] + selection.pointer_places
         chosen = self._pointers.flatten(0, 1).index_select(0, upload(flat.reshape(-1), self._device))
         return chosen.view(*flat.shape, -1)
+
+    def gather(self, slots: Sequence[int], selection: Selection) -> Gathered:
+        """All of what was selected, filled up to as much as can be; for a program of fixed shapes."""
+        shape = self.shape
+        chosen = selection.padded(shape.kept + shape.window, shape.kept + shape.pointer_window)
+        flat = upload((np.asarray(slots)[:, None] * self._values.shape[1] + chosen.places).reshape(-1), self._device)
+
+        def rows(bank: Tensor) -> Tensor:
+            return bank.flatten(0, 1).index_select(0, flat).unflatten(0, chosen.places.shape)
+
+        memories = np.repeat(chosen.memory_valid, shape.tokens, axis=1)
+        pointers = np.repeat(chosen.pointer_valid, shape.parts, axis=1)
+        return Gathered(
+            rows(self._values),
+            tuple(rows(keys) for keys in self._keys),
+            upload(chosen.temporal, self._device),
+            self.pointers(slots, chosen),
+            upload(chosen.pointer_ages, self._device),
+            upload(np.concatenate([memories, pointers], axis=1), self._device),
+        )
 
     def mask(self, selection: Selection) -> Tensor | None:
         """(N, S) true where a row has something, or None where every row has everything."""

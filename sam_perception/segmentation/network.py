@@ -87,7 +87,7 @@ class Network:
         self.size = int(model.image_size)
         self.feature_size: tuple[int, int] = tuple(model.backbone_feature_sizes[-1])
         with torch.inference_mode():
-            self.encode_image = ImageEncoder(model)
+            self._image_encoder = ImageEncoder(model)
             self.attention = MemoryAttention(model)
             self._image_position = model.get_image_wide_positional_embeddings().to(self.dtype)
             self._no_memory = reference.view(1, -1, 1, 1)
@@ -123,6 +123,10 @@ class Network:
         masks = none.view(0, 1, 1).expand(0, *self._model.prompt_encoder.mask_input_size)
         return Decoded(masks, none, none, none.view(0, 1).expand(0, self._model.hidden_dim), none.float())
 
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """(1, 3, S, S) normalised pixels to what all objects share of the picture."""
+        return self._image_encoder(pixels)
+
     # ------------------------------------------------------------------ memory to features
 
     def fresh(self, features: ImageFeatures) -> Tensor:
@@ -144,7 +148,8 @@ class Network:
             frame: number of the frame; memories of frames before it are recalled.
         """
         selection = bank.ledger.select(slots, frame)
-        tokens = self._positioned_pointers(bank.pointers(slots, selection), selection.pointer_ages)
+        ages = upload(selection.pointer_ages, self.device)
+        tokens = self._positioned_pointers(bank.pointers(slots, selection), ages)
         conditioned = self.attention(
             prepared,
             lambda layer: bank.keys(layer, slots, selection, self.attention.pointer_keys(layer, tokens)),
@@ -153,12 +158,12 @@ class Network:
         )
         return conditioned.transpose(1, 2).reshape(len(slots), -1, *self.feature_size)
 
-    def _positioned_pointers(self, pointers: Tensor, ages: Any) -> Tensor:
+    def _positioned_pointers(self, pointers: Tensor, ages: Tensor) -> Tensor:
         """(N, P, c) pointers and their (N, P) ages to (N, P * parts, 64) tokens with temporal encoding."""
         tokens = pointers.reshape(*pointers.shape[:2], -1, self._model.mem_dim)
         if self._config.enable_temporal_pos_encoding_for_object_pointers:
             longest = self._config.max_object_pointers_in_encoder - 1
-            relative = upload(ages, self.device).float() / longest
+            relative = ages.float() / longest
             encoding = sine_encoding(relative, self._model.hidden_dim).to(self.dtype)
             tokens = tokens + self._model.temporal_positional_encoding_projection_layer(encoding)[:, :, None]
         positioned: Tensor = tokens.flatten(1, 2)
@@ -254,18 +259,21 @@ class Network:
 
         Masks that somebody pointed at enter as zeros and ones, tracked ones as probabilities.
         """
+        hard = upload(prompted, self.device) if any(prompted) else None
+        return self._memories(projected, decoded.logits, decoded.score_logits, hard)
+
+    def _memories(self, projected: Tensor, logits: Tensor, score_logits: Tensor, hard: Tensor | None) -> Tensor:
         config, encoder = self._config, self._model.memory_encoder
         full = functional.interpolate(
-            decoded.logits[:, None].float(), size=(self.size, self.size), mode="bilinear", align_corners=False
+            logits[:, None].float(), size=(self.size, self.size), mode="bilinear", align_corners=False
         )
         soft = torch.sigmoid(full)
-        if any(prompted):
-            hard = upload(prompted, self.device)[:, None, None, None]
-            soft = torch.where(hard, (full > 0).float(), soft)
+        if hard is not None:
+            soft = torch.where(hard[:, None, None, None], (full > 0).float(), soft)
         scaled = (soft * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc).to(self.dtype)
         memory = encoder.projection(encoder.memory_fuser(projected + encoder.mask_downsampler(scaled)))
         if self._model.occlusion_spatial_embedding_parameter is not None:
-            absent = (decoded.score_logits <= 0).to(self.dtype)[:, None, None, None]
+            absent = (score_logits <= 0).to(self.dtype)[:, None, None, None]
             memory = memory + absent * self._model.occlusion_spatial_embedding_parameter[:, :, None, None]
         # Both references keep memories in bfloat16, whatever the model's format; rounding here gives their numbers.
         rounded: Tensor = memory.to(torch.bfloat16).to(self.dtype).flatten(2).transpose(1, 2)

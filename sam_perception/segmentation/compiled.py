@@ -1,0 +1,214 @@
+"""The network compiled once, for a few numbers of objects, and never again.
+
+torch.compile makes a program for each shape that it sees. So that there are few, and all of them known
+beforehand, batches of objects are filled up to the next bucket (1, 2, 4, 8 ... up to `max_objects`)
+with copies of their first object, and memories and pointers to as many as there can be, masked where
+there are none. Objects do not look at one another, so neither changes anything but rounding.
+
+Prompts are not compiled. SAM 2's decoder attends to every point it is given, padding points too, so
+that filling up points would change its answer; and a prompt is one call among thousands. They run as
+without compilation, in any number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from sam_perception.config import TrackerConfig
+from sam_perception.errors import ConfigError
+from sam_perception.segmentation.device_memory import is_device_memory_error
+from sam_perception.segmentation.encoder import ImageFeatures
+from sam_perception.segmentation.memory_bank import MemoryBank
+from sam_perception.segmentation.network import Clicks, Decoded, Network
+from sam_perception.segmentation.transfer import upload
+
+Tensor = torch.Tensor
+Function = Callable[..., Any]
+Compiler = Callable[[Function], Function]
+Progress = Callable[[str], None]
+
+# Programs per function that torch keeps before it gives up and runs uncompiled; its own limit is 8.
+_MOST_PROGRAMS = 256
+
+
+def inductor(device: torch.device) -> Compiler:
+    """What torch itself compiles with; on a GPU with CUDA graphs, so that the host starts one thing per call.
+
+    Graphs are kept one by one and not in torch's trees of graphs, which belong to the thread that
+    recorded them: a node makes its tracker in one thread and runs it in another.
+    """
+    options: dict[str, Any] = {}
+    if device.type == "cuda":
+        options = {"triton.cudagraphs": True, "triton.cudagraph_trees": False}
+    return lambda function: torch.compile(function, fullgraph=True, dynamic=False, options=options)
+
+
+class CompiledNetwork(Network):
+    """`Network` whose work on every frame is compiled.
+
+    Args:
+        model: as for `Network`.
+        max_objects: the largest bucket.
+        compiler: turns a function of tensors into a faster one; `inductor` for the model's device by default.
+
+    Raises:
+        ModelError: the model is of another kind.
+    """
+
+    is_backend = True
+
+    def __init__(self, model: Any, max_objects: int, compiler: Compiler | None = None) -> None:
+        super().__init__(model)
+        self.buckets = _buckets(max_objects)
+        compiled = compiler or inductor(self.device)
+        self._image_program = compiled(self._image_parts)
+        self._prepare_program = compiled(super().prepare)
+        self._project_program = compiled(super().project)
+        self._attend_program = compiled(self._attend)
+        self._decode_program = compiled(self._decode)
+        self._memorise_program = compiled(super()._memories)
+
+    # ------------------------------------------------------------------ once per frame
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """As `Network.encode_image`."""
+        # How a picture lies in memory depends on whether it was resized, and is part of a program's shape.
+        first, second, top, tokens = (self._owned(part) for part in self._image_program(pixels.contiguous()))
+        return ImageFeatures((first, second), top, tokens)
+
+    def _image_parts(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        features = super().encode_image(pixels)
+        return (*features.fine, features.top, features.tokens)
+
+    def _owned(self, part: Tensor) -> Tensor:
+        """A CUDA graph writes its answer to the same place each time it runs."""
+        return part.clone() if self.device.type == "cuda" else part
+
+    def prepare(self, features: ImageFeatures) -> Tensor:
+        """As `Network.prepare`."""
+        return self._owned(self._prepare_program(features))
+
+    def project(self, features: ImageFeatures) -> Tensor:
+        """As `Network.project`."""
+        return self._owned(self._project_program(features))
+
+    # ------------------------------------------------------------------ for all objects
+
+    def recall(self, prepared: Tensor, bank: MemoryBank, slots: Sequence[int], frame: int) -> Tensor:
+        """As `Network.recall`."""
+        count, size = len(slots), self._bucket(len(slots))
+        filled = [*slots, *[slots[0]] * (size - count)]
+        read = bank.gather(filled, bank.ledger.select(filled, frame))
+        return self._owned(self._attend_program(prepared, *read))[:count]
+
+    def _attend(
+        self, prepared: Tensor, values: Tensor, keys: tuple[Tensor, ...], temporal: Tensor, pointers: Tensor,
+        ages: Tensor, mask: Tensor,
+    ) -> Tensor:  # fmt: skip
+        attention = self.attention
+        tokens = self._positioned_pointers(pointers, ages)
+
+        def keys_of(layer: int) -> Tensor:
+            rotated = keys[layer] if keys else attention.memory_keys(layer, values + self._memory_position)
+            timed = rotated + attention.layers[layer].temporal_keys[temporal]
+            return torch.cat([timed.flatten(1, 2), attention.pointer_keys(layer, tokens)], dim=1)
+
+        everything = torch.cat([values.flatten(1, 2), pointers.reshape(len(pointers), -1, values.shape[-1])], dim=1)
+        conditioned = attention(prepared, keys_of, everything, mask)
+        return conditioned.transpose(1, 2).reshape(len(values), -1, *self.feature_size)
+
+    def decode(
+        self, pixel_features: Tensor, features: ImageFeatures, clicks: Clicks | None = None,
+        previous: Tensor | None = None, *, fresh: bool = False,
+    ) -> Decoded:  # fmt: skip
+        """As `Network.decode`; compiled where there is no prompt."""
+        if clicks is not None or previous is not None or fresh:
+            return super().decode(pixel_features, features, clicks, previous, fresh=fresh)
+        count = len(pixel_features)
+        parts = self._decode_program(_filled(pixel_features, self._bucket(count)), features)
+        return Decoded(*(self._owned(part)[:count] for part in parts))
+
+    def _decode(self, pixel_features: Tensor, features: ImageFeatures) -> tuple[Tensor | None, ...]:
+        decoded = super().decode(pixel_features, features)
+        return decoded.logits, decoded.mask_scores, decoded.score_logits, decoded.pointers, decoded.rivals
+
+    def memorise(self, projected: Tensor, decoded: Decoded, prompted: list[bool]) -> Tensor:
+        """As `Network.memorise`."""
+        count, size = len(decoded.logits), self._bucket(len(decoded.logits))
+        flags = upload([*prompted, *[False] * (size - count)], self.device)
+        logits, scores = _filled(decoded.logits, size), _filled(decoded.score_logits, size)
+        return self._owned(self._memorise_program(projected, logits, scores, flags))[:count]
+
+    # ------------------------------------------------------------------ once for all
+
+    def ready(self, config: TrackerConfig, progress: Progress | None = None) -> CompiledNetwork:
+        """This, warmed up.
+
+        Raises:
+            ConfigError: torch cannot compile here.
+        """
+        try:
+            self.warm_up(config, progress)
+        except Exception as error:
+            if is_device_memory_error(error):
+                raise
+            raise ConfigError(
+                f"torch cannot compile the model here ({type(error).__name__}: {str(error).splitlines()[0]}): on a CPU "
+                "it needs a C++ compiler (apt install g++), on a GPU triton, which comes with torch's CUDA builds; or "
+                "set compile to false"
+            ) from error
+        return self
+
+    @torch.inference_mode()
+    def warm_up(self, config: TrackerConfig, progress: Progress | None = None) -> None:
+        """Make every program that tracking will use.
+
+        Args:
+            config: of the tracker that will use it.
+            progress: is told, in words, what was compiled and how long that took.
+        """
+        tell, bank = progress or _silent, self.bank(self.buckets[-1], config)
+        with torch._dynamo.config.patch(recompile_limit=_MOST_PROGRAMS, accumulated_recompile_limit=_MOST_PROGRAMS):
+            features, prepared, projected = self._warm_image(tell)
+            for size in self.buckets:
+                start = time.perf_counter()
+                # Twice: a CUDA graph is recorded when a program runs for the second time.
+                for _ in range(2):
+                    recalled = self.recall(prepared, bank, list(range(size)), 0)
+                    decoded = self.decode(recalled, features)
+                    self.memorise(projected, decoded, [False] * size)
+                tell(
+                    f"compiled tracking of {size} of {self.buckets[-1]} objects in {time.perf_counter() - start:.1f} s"
+                )
+
+    def _warm_image(self, tell: Progress) -> tuple[ImageFeatures, Tensor, Tensor]:
+        start = time.perf_counter()
+        pixels = torch.zeros(1, 3, self.size, self.size, device=self.device, dtype=self.dtype)
+        for _ in range(2):
+            features = self.encode_image(pixels)
+            prepared, projected = self.prepare(features), self.project(features)
+        tell(f"compiled the image encoder in {time.perf_counter() - start:.1f} s")
+        return features, prepared, projected
+
+    def _bucket(self, count: int) -> int:
+        return next((size for size in self.buckets if size >= count), count)
+
+
+def _buckets(most: int) -> tuple[int, ...]:
+    """1, 2, 4 ... and `most` itself."""
+    return (*(1 << k for k in range(most.bit_length()) if 1 << k < most), most)
+
+
+def _filled(rows: Tensor, size: int) -> Tensor:
+    """(N, ...) to (size, ...) with copies of the first row behind."""
+    if len(rows) == size:
+        return rows
+    return torch.cat([rows, rows[:1].expand(size - len(rows), *rows.shape[1:])])
+
+
+def _silent(_: str) -> None:
+    pass
