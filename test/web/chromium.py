@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import os
 import shutil
@@ -158,6 +159,16 @@ class Page:
         self.mouse("mouseMoved", x, y, shift=shift)
         self.mouse("mousePressed", x, y, shift=shift, down=True)
         self.mouse("mouseReleased", x, y, shift=shift)
+
+    def hover(self, x: float, y: float, expression: str) -> None:
+        """Move about a place, as a hand does, until an expression is true."""
+        end_s = time.monotonic() + TIMEOUT_S
+        for step in itertools.cycle((0.0, 2.0)):
+            self.mouse("mouseMoved", x + step, y)
+            if self.evaluate(expression):
+                return
+            assert time.monotonic() < end_s, f"not so within {TIMEOUT_S} s: {expression}"
+            self._loop.run_until_complete(asyncio.sleep(0.02))
 
     def drag(self, x0: float, y0: float, x1: float, y1: float) -> None:
         """Press at one place, release at another."""

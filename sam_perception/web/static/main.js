@@ -179,8 +179,8 @@ async function setTool(chosen) {
   }
   if (tool === "everything") {
     const { jpeg, ...header } = answer;
+    stage.regions = new Regions(answer); // first, so that no newer frame takes the picture's place meanwhile
     await stage.show(header, jpeg);
-    stage.regions = new Regions(answer);
     stage.redraw();
   }
   refresh();

@@ -15,6 +15,7 @@ export class Stage extends EventTarget {
   #spots = []; // clicks that fade
   #probed = 0;
   #asking = 0;
+  #turn = 0; // counts pictures that were begun to be shown
   shown = null; // header of the frame that is shown
   regions = null; // Regions, while the picture is cut up
   enabled = true;
@@ -29,9 +30,14 @@ export class Stage extends EventTarget {
     this.#frame.addEventListener("pointerleave", () => this.#leave());
   }
 
-  // Resolves when the frame is on the screen.
+  // Resolves when the frame is on the screen, or a newer one was begun, which takes its place.
   async show(header, jpeg) {
+    const turn = ++this.#turn;
     const image = await createImageBitmap(jpeg);
+    if (turn !== this.#turn) {
+      image.close();
+      return;
+    }
     if (this.#picture.width !== header.width || this.#picture.height !== header.height) {
       this.#picture.width = header.width;
       this.#picture.height = header.height;
