@@ -12,7 +12,7 @@ from package_facts import MODULES, PACKAGE, ROOT, ROS_MODULES, imports_of
 # Each room may import those of the lines above it; only rooms of one line marked True import each other.
 LAYERS: list[tuple[set[str], bool]] = [
     ({"errors"}, False),
-    ({"config", "detections", "frame", "prompts", "scene", "stages", "stamps", "_ros_environment"}, True),
+    ({"_ros_environment", "config", "detections", "files", "frame", "prompts", "scene", "stages", "stamps"}, True),
     ({"images", "overlay", "messages", "messages_scene", "recorded"}, True),
     ({"geometry", "segmentation"}, False),
     ({"manipulation", "navigation", "discovery"}, False),

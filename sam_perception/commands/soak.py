@@ -16,6 +16,7 @@ from sam_perception.commands.growth import WARM_UP, Growth, growth_of
 from sam_perception.commands.settings import add_settings_arguments, config_from
 from sam_perception.config import PerceptionConfig, settings_of
 from sam_perception.errors import ConfigError, SinkError
+from sam_perception.files import replaced
 
 if TYPE_CHECKING:
     from sam_perception.ros.soak import Sample, SoakRun
@@ -96,14 +97,12 @@ def write_csv(path: Path, samples: Sequence[Sample]) -> None:
     Raises:
         SinkError: it cannot be written.
     """
-    part = path.with_name(path.name + ".part")
     try:
-        with part.open("w", newline="", encoding="utf-8") as stream:
+        with replaced(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream)
             table.writerow(field.name for field in dataclasses.fields(samples[0]))
             for sample in samples:
                 table.writerow(f"{value:.3f}" if isinstance(value, float) else value for value in _row(sample))
-        part.replace(path)
     except OSError as error:
         raise SinkError(f"{path} cannot be written ({error}): check the folder and free space") from error
 
@@ -137,10 +136,9 @@ def write_plot(path: Path, samples: Sequence[Sample], found: Sequence[Growth]) -
     for axis in axes:
         axis.axvspan(minutes[0], minutes[0] + WARM_UP * (minutes[-1] - minutes[0]), color="#eeeeee", zorder=0)
         axis.grid(alpha=0.3)
-    part = path.with_name(path.name + ".part")
     try:
-        figure.savefig(part, format="png", dpi=100)
-        part.replace(path)
+        with replaced(path) as part:
+            figure.savefig(part, dpi=100)
     except OSError as error:
         raise SinkError(f"{path} cannot be written ({error}): check the folder and free space") from error
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.errors import PerceptionError, SourceError
+from sam_perception.files import replaced
 from sam_perception.frame import CameraIntrinsics, RgbdFrame
 from sam_perception.perception import Perception, Wanted
 from sam_perception.prompts import MaskPrompt
@@ -117,10 +118,8 @@ class ObjectStore:
         for stamp_ns, (_, rgb) in self._pictures.items():
             arrays[f"picture_{stamp_ns}"] = _png(rgb)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._path.with_suffix(".part")
-        with unfinished.open("wb") as stream:
+        with replaced(self._path) as part, part.open("wb") as stream:
             np.savez(stream, **arrays)
-        unfinished.replace(self._path)  # a crash in between leaves the file before
 
     def _read(self) -> list[tuple[RgbdFrame, list[MaskPrompt]]]:
         try:

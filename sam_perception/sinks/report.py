@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sam_perception.config import GraspConfig
 from sam_perception.errors import SinkError
+from sam_perception.files import replaced
 from sam_perception.frame import RgbdFrame
 from sam_perception.overlay import draw_overlay
 from sam_perception.overlay_scene import draw_scene
@@ -106,7 +107,8 @@ class ReportSink:
             for index, pictures in self._pictures.items():
                 for kind, picture in pictures.items():
                     (self.path / _path(kind, index)).write_bytes(picture)
-            (self.path / "index.html").write_text(page, encoding="utf-8")
+            with replaced(self.path / "index.html") as part:  # last, so that a page that is there is whole
+                part.write_text(page, encoding="utf-8")
         except OSError as error:
             raise self._failed(error) from error
 

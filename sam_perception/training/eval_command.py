@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_perception.errors import ConfigError
+from sam_perception.files import replaced
 
 if TYPE_CHECKING:
     from sam_perception.training.scoring import Score
@@ -125,7 +126,7 @@ def _tell(scores: Sequence[Score], out: Path | None) -> None:
     if out is None:
         return
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "scores.csv").open("w", newline="") as file:
+    with replaced(out / "scores.csv") as part, part.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["recording", "frame", "object", "prompt", "J", "F", "J&F"])
         writer.writerows(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_perception.errors import ConfigError, SourceError
+from sam_perception.files import replaced
 from sam_perception.training.datasets import Example, open_dataset, split
 from sam_perception.training.lesson import Lesson
 from sam_perception.training.metrics import region_similarity
@@ -199,7 +200,7 @@ def fine_tune(model: Any, settings: FineTuning, report: Callable[[int, float], N
 
 
 def _write_log(path: Path, losses: Sequence[float]) -> None:
-    with path.open("w", newline="") as file:
+    with replaced(path) as part, part.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "loss"])
         writer.writerows([i, round(loss, 5)] for i, loss in enumerate(losses, start=1))

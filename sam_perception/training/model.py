@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sam_perception.errors import CheckpointError, ModelNotFound
+from sam_perception.files import replaced
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -156,8 +157,11 @@ def save_model(model: Any, folder: Path, *, half: bool = True) -> None:
         if stored.is_floating_point() and not torch.isfinite(stored).all():
             raise CheckpointError(f"{name} has values that are not finite as {stored.dtype}: train with a lower rate")
         tensors[name] = stored.contiguous()
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(_plain_config(model.config), indent=2, sort_keys=True) + "\n")
+    (folder / CHECKSUMS).unlink(missing_ok=True)  # of the files before; none is better than wrong ones
+    with replaced(folder / WEIGHTS) as path:
+        save_file(tensors, path, metadata={"format": "pt"})
+    with replaced(folder / CONFIG) as path:
+        path.write_text(json.dumps(_plain_config(model.config), indent=2, sort_keys=True) + "\n")
     write_checksums(folder)
 
 
@@ -172,7 +176,8 @@ def _plain_config(config: Any) -> dict[str, Any]:
 def write_checksums(folder: Path) -> None:
     """SHA256SUMS of config and weights, in the format of sha256sum."""
     lines = [f"{sha256(folder / name)}  {name}\n" for name in (CONFIG, WEIGHTS)]
-    (folder / CHECKSUMS).write_text("".join(lines))
+    with replaced(folder / CHECKSUMS) as path:
+        path.write_text("".join(lines))
 
 
 def sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.errors import SinkError
+from sam_perception.files import replaced
 from sam_perception.training.scoring import Score
 
 TILE_PX = 320  # width of one case
@@ -63,7 +64,8 @@ def write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
     ok, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     if not ok:
         raise SinkError(f"{path} cannot be encoded as PNG, picture of shape {rgb.shape}")
-    path.write_bytes(encoded.tobytes())
+    with replaced(path) as part:
+        part.write_bytes(encoded.tobytes())
 
 
 def plot_log(log: Path, picture: Path) -> None:
@@ -96,4 +98,5 @@ def plot_log(log: Path, picture: Path) -> None:
     ious.set(xlabel="minutes of training", ylabel="IoU in training", ylim=(0, 1))
     ious.legend(loc="lower right", ncols=5)
     picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=110)
+    with replaced(picture) as part:
+        figure.savefig(part, dpi=110)
