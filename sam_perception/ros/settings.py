@@ -55,6 +55,9 @@ class TransformConfig(Validated):
         0.05, "how long a frame waits for its transform before it goes without", low=0.0, high=5.0
     )
     keep_s: float = setting(10.0, "how much of the past is kept", low=0.5, high=600.0)
+    always: bool = setting(
+        False, "listen to transforms even if no setting needs them: for points clicked in other frames than the camera"
+    )
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Whereabouts:
         self._imu = ImuGravity(node, gravity) if gravity.source == "imu" else None
         self._transforms: Transforms | None = None
         turned = gravity.source == "tf" or (gravity.source == "imu" and gravity.imu_axes == "tf")
-        if self._target or self._fixed or turned:
+        if self._target or self._fixed or turned or config.transforms.always:
             self._transforms = make_transforms(node, config.transforms.backend, config.transforms.keep_s, on_error)
         self._outputs = Outputs(node, config.output, TARGET_OUTPUTS) if self._target else None
         self._counts = {name: _Count() for name in ("target_frame", "fixed_frame", "gravity")}
@@ -119,7 +119,7 @@ class Whereabouts:
         if self._transforms is None:
             raise TransformError(
                 f"no transform from {source!r} to {target!r}: the node does not listen to transforms; "
-                "set target_frame or fixed_frame"
+                "set transforms.always"
             )
         return self._transforms.lookup(target, source, stamp_ns, 0.0)
 
