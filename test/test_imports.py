@@ -20,6 +20,7 @@ LAYERS: list[tuple[set[str], bool]] = [
     ({"guessed_depth"}, False),
     ({"perception"}, False),
     ({"sources", "sinks", "training"}, True),
+    ({"benchmarks"}, False),
     ({"web"}, False),
     ({"ros"}, False),
     ({"commands"}, False),
@@ -28,8 +29,8 @@ LAYERS: list[tuple[set[str], bool]] = [
 # Heavy or not always installed: which rooms may import them, if only inside functions.
 ONLY_IN = {
     **{module: {"ros"} for module in ROS_MODULES},
-    "torch": {"segmentation", "training"},
-    "transformers": {"segmentation", "training"},
+    "torch": {"segmentation", "training", "benchmarks"},
+    "transformers": {"segmentation", "training", "benchmarks"},
     "safetensors": {"segmentation", "training"},
     "open3d": {"geometry"},
     "pyrealsense2": {"sources"},

@@ -1,0 +1,105 @@
+"""Clocks: wall time on the host, events on a GPU, and CPU time for what takes a fraction of a millisecond."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Clock(Protocol):
+    """Marks moments, and says what lies between them."""
+
+    def mark(self) -> Any:
+        """A moment, in the order in which the device works."""
+
+    def finish(self) -> None:
+        """Wait until all marks so far have been reached."""
+
+    def between_ms(self, start: Any, end: Any) -> float:
+        """Milliseconds between two marks that have been reached."""
+
+
+class HostClock:
+    """For work that is done when its call returns."""
+
+    def mark(self) -> float:
+        """Seconds."""
+        return time.perf_counter()
+
+    def finish(self) -> None:
+        """Nothing to wait for."""
+
+    def between_ms(self, start: float, end: float) -> float:
+        """Milliseconds between two marks."""
+        return 1e3 * (end - start)
+
+
+class EventClock:
+    """For work that is queued for a GPU: events in its queue, which the host does not wait for.
+
+    Args:
+        make_event: such as `lambda: torch.cuda.Event(enable_timing=True)`.
+        synchronize: such as `torch.cuda.synchronize`.
+    """
+
+    def __init__(self, make_event: Callable[[], Any], synchronize: Callable[[], Any]) -> None:
+        self._make_event, self._synchronize = make_event, synchronize
+
+    def mark(self) -> Any:
+        """An event at the end of the queue."""
+        event = self._make_event()
+        event.record()
+        return event
+
+    def finish(self) -> None:
+        """Wait for the queue to be worked off."""
+        self._synchronize()
+
+    def between_ms(self, start: Any, end: Any) -> float:
+        """Milliseconds between two events."""
+        return float(start.elapsed_time(end))
+
+
+def clock_of(device: Any) -> Clock:
+    """The clock for work on a torch device."""
+    if device.type != "cuda":
+        return HostClock()
+    import torch
+
+    def make_event() -> Any:
+        return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+    return EventClock(make_event, torch.cuda.synchronize)
+
+
+def timed_ms(clock: Clock, work: Callable[[], Any]) -> float:
+    """Milliseconds that `work` takes, until the device is through with it."""
+    clock.finish()
+    start = clock.mark()
+    work()
+    end = clock.mark()
+    clock.finish()
+    return clock.between_ms(start, end)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a call costs on one core."""
+
+    name: str
+    least_ms: float  # the nearest that can be seen to what an idle machine takes
+    median_ms: float
+
+
+def cpu_cost(name: str, work: Callable[[], Any], repeats: int = 30) -> Cost:
+    """CPU time of this thread in `work`, after one call that warms up: others' work counts only by worn caches."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.thread_time()
+        work()
+        times.append(1e3 * (time.thread_time() - start))
+    return Cost(name, min(times), statistics.median(times))

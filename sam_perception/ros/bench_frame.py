@@ -1,0 +1,78 @@
+"""What a frame costs beside the model, on one core: messages in, pairing, geometry, messages out, serialisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from rclpy.serialization import deserialize_message, serialize_message
+
+from sam_perception import messages
+from sam_perception.benchmarks.pictures import rgbd_scene
+from sam_perception.benchmarks.timing import Cost, cpu_cost
+from sam_perception.config import GeometryConfig
+from sam_perception.geometry import Sightings, lift_scene
+from sam_perception.ros.convert import frame_from_msgs, frame_to_msgs
+from sam_perception.ros.message_types import RosTypes
+from sam_perception.ros.synchronizer import PairSynchronizer
+
+OBJECTS, PIXELS = 8, 20_000
+LIMIT_MS = 15.0  # what all of it may take per frame of 640 x 480
+_PERIOD_NS, _SKEW_NS = 33_000_000, 3_000_000  # between frames; of depth against colour
+_TYPES = RosTypes()
+
+
+def frame_costs(repeats: int = 30) -> list[Cost]:
+    """CPU time of every part with 8 objects of 20 000 pixels; their sum is what a frame costs."""
+    frame, scene = rgbd_scene(OBJECTS, PIXELS)
+    settings, sightings = GeometryConfig(), Sightings()
+    incoming = frame_to_msgs(frame)
+    raw = [serialize_message(msg) for msg in incoming]
+    kinds = [type(msg) for msg in incoming]
+    lifted = lift_scene(frame, scene, settings)
+    sightings.remember(frame, lifted.objects, settings)
+
+    def remember() -> None:
+        # Copies, which know nothing yet of their outline.
+        sightings.remember(frame, [replace(track) for track in lifted.objects], settings)
+
+    work: list[tuple[str, Callable[[], Any]]] = [
+        ("in: deserialise", lambda: [deserialize_message(*pair) for pair in zip(raw, kinds, strict=True)]),
+        ("in: to arrays, metres, camera", lambda: frame_from_msgs(*incoming)),
+        ("in: synchroniser", _pairing(incoming)),
+        ("geometry: depth where objects were", lambda: sightings.evidence(frame, settings)),
+        ("geometry: places remembered", remember),
+        ("geometry: points, centroids, boxes", lambda: lift_scene(frame, scene, settings)),
+    ]
+    for topic, make in {
+        "~/objects": lambda: messages.tracked_object_array(_TYPES, lifted),
+        "~/mask": lambda: messages.id_mask_image(_TYPES, lifted),
+        "~/object_points": lambda: messages.object_cloud(_TYPES, lifted),
+    }.items():
+        message = make()
+        work.append((f"out: {topic}", make))
+        work.append((f"out: {topic} serialised", partial(serialize_message, message)))
+    return [cpu_cost(name, call, repeats) for name, call in work]
+
+
+def overlay_cost(repeats: int = 15) -> Cost:
+    """CPU time of `~/overlay`, a picture for people, drawn only where somebody looks at it."""
+    frame, scene = rgbd_scene(OBJECTS, PIXELS)
+    return cpu_cost("out: ~/overlay", lambda: messages.overlay_image(_TYPES, frame.rgb, scene), repeats)
+
+
+def _pairing(incoming: Any) -> Callable[[], None]:
+    synchronizer: PairSynchronizer[Any] = PairSynchronizer(
+        slop_ns=20_000_000, queue_size=10, on_pair=lambda *_: None, on_drop=lambda *_: None
+    )
+    stamp_ns = 0
+
+    def one_pair() -> None:
+        nonlocal stamp_ns
+        stamp_ns += _PERIOD_NS
+        synchronizer.add_color(stamp_ns, incoming[0])
+        synchronizer.add_depth(stamp_ns + _SKEW_NS, incoming[1])
+
+    return one_pair
