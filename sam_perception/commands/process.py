@@ -30,6 +30,8 @@ examples:
   sam-perception process folder frames.bag --frames-only       turn a folder of pictures into a bag
   sam-perception process realsense:recording.bag out.bag --prompts prompts.yaml
   sam-perception process realsense: live.bag --frames-only     record a RealSense until Ctrl-C
+  sam-perception process run1.bag run2.bag results --prompts prompts.yaml --workers 2 --reports
+  sam-perception process bags/* results --prompts prompts/ --ray auto      prompts/NAME.yaml for bags/NAME
 
 prompts.yaml:
   - object_id: 1
@@ -78,31 +80,50 @@ def add_parser(subparsers: Any) -> None:
         "input",
         type=Path,
         metavar="IN",
+        nargs="+",
         help="rosbag2 (sqlite3 or mcap), a folder with color/ depth/, realsense:FILE (librealsense's .bag or .db3), "
-        "realsense:SERIAL or realsense: (a camera, until Ctrl-C or --limit)",
+        "realsense:SERIAL or realsense: (a camera, until Ctrl-C or --limit); may be several recordings",
     )
-    parser.add_argument("output", type=Path, metavar="OUT", help="rosbag2 folder to create")
+    parser.add_argument(
+        "output", type=Path, metavar="OUT", help="rosbag2 folder to create; of several recordings, the folder for all"
+    )
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="which objects to follow, see below")
     parser.add_argument("--report", type=Path, metavar="DIR", help="also write index.html, a video and pictures")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="of OUT (default %(default)s)")
     parser.add_argument("--with-inputs", action="store_true", help="also write colour, depth and camera_info")
     parser.add_argument("--frames-only", action="store_true", help="write only these; needs no prompts and no model")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N frames")
+    _add_fleet_arguments(parser)
     for role in ("color", "depth", "info"):
         parser.add_argument(f"--{role}-topic", metavar="NAME", help="in IN, where it cannot be told by itself")
     add_settings_arguments(parser)
     parser.set_defaults(run=run)
 
 
+def _add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("several recordings")
+    group.add_argument("--workers", type=int, metavar="N", help="processes at once, on one GPU each if there are any")
+    group.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster: HOST:PORT, auto, or local")
+    group.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of each (default %(default)s)")
+    group.add_argument("--reports", action="store_true", help="a report for each, beside its bag")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the subcommand; returns the exit code."""
+    from sam_perception.commands import fleet
+
+    if fleet.is_fleet(arguments):
+        fleet.check_arguments(arguments)
+        return fleet.run_fleet(arguments)
+    (arguments.input,) = arguments.input
     if arguments.prompts is None and not arguments.frames_only:
         raise PromptError("no prompts: give --prompts FILE, or --frames-only to turn the recording into a bag")
     if arguments.limit is not None and arguments.limit < 1:
         raise SourceError(f"--limit is {arguments.limit}: process at least one frame")
     schedule = PromptSchedule([]) if arguments.frames_only else read_prompts(arguments.prompts)
     config = config_from(arguments)
-    with _open(arguments) as source, _ended_by_interrupt(source):
+    topics = (arguments.color_topic, arguments.depth_topic, arguments.info_topic)
+    with open_input(arguments.input, topics) as source, _ended_by_interrupt(source):
         if arguments.frames_only:
             return _copy(source, arguments)
         from sam_perception.perception import Perception
@@ -110,13 +131,13 @@ def run(arguments: argparse.Namespace) -> int:
         return _process(source, schedule, Perception(config), arguments, config)
 
 
-def _open(arguments: argparse.Namespace) -> FrameSource:
-    topics = (arguments.color_topic, arguments.depth_topic, arguments.info_topic)
+def open_input(path: Path, topics: tuple[str | None, str | None, str | None]) -> FrameSource:
+    """A recording or a camera; topics of colour, depth and camera_info where they cannot be told."""
     if not any(topics):
-        return open_source(arguments.input)
+        return open_source(path)
     from sam_perception.sources.bag import BagSource
 
-    return BagSource(arguments.input, color_topic=topics[0], depth_topic=topics[1], info_topic=topics[2])
+    return BagSource(path, color_topic=topics[0], depth_topic=topics[1], info_topic=topics[2])
 
 
 @contextmanager
@@ -163,7 +184,7 @@ def _process(
             for one in rejected:
                 report.note(f"rejected frame at {one.stamp_ns} ns: {one.kind}: {one.reason}")
     _summarise(history, rejected, arguments)
-    _check_prompts(schedule, history)
+    check_prompts(schedule, history)
     return 0
 
 
@@ -253,7 +274,7 @@ def _write_rejections(rejected: Sequence[Rejection]) -> None:
         sys.stdout.write(f"rejected {len(ones)} x {kind}, first at {ones[0].stamp_ns} ns: {ones[0].reason}\n")
 
 
-def _check_prompts(schedule: PromptSchedule, history: RunHistory) -> None:
+def check_prompts(schedule: PromptSchedule, history: RunHistory) -> None:
     """Raise PromptError where an object that was asked for is in no result."""
     if schedule.unused:
         first = schedule.unused[0]

@@ -17,6 +17,11 @@ class TorchFacts:
     threads: int
 
 
+def use_threads(count: int) -> None:
+    """Compute on so many CPU cores; the order of sums, and with it the last bits of results, may depend on it."""
+    torch.set_num_threads(count)
+
+
 def torch_facts() -> TorchFacts:
     """Asks torch; starts no computation."""
     gpus = tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))

@@ -22,7 +22,7 @@ _SCENE_LEGEND = (
     "walls are grey, tables brown, what is unknown pink; crosses: nearest points; green line: the ground's outline."
 )
 
-_STYLE = """
+STYLE = """
 :root{--bg:#12151b;--card:#1a1f28;--line:#2b3240;--text:#e6eaf0;--dim:#93a0b4}
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--text);font:15px/1.5 system-ui,"DejaVu Sans",sans-serif}
@@ -100,7 +100,7 @@ def render_page(
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{GENERATOR}'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
+        f"<style>{STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
     )
 
 
