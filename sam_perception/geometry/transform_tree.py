@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,10 +83,15 @@ class TransformTree:
             self._insert(known, 0 if static else stamp_ns, _Sample(at, turn / length))
             self._changed.notify_all()
 
-    def clear(self) -> None:
-        """Forget all that moves; static transforms stay."""
+    def clear(self, after_ns: int) -> None:
+        """Forget what moved later than this: time has gone back to about there."""
         with self._changed:
-            self._frames = {name: frame for name, frame in self._frames.items() if frame.static}
+            for frame in self._frames.values():
+                first = bisect_right(frame.stamps_ns, after_ns)
+                for gone in frame.stamps_ns[first:]:
+                    del frame.samples[gone]
+                del frame.stamps_ns[first:]
+            self._frames = {name: frame for name, frame in self._frames.items() if frame.stamps_ns}
 
     def lookup(self, target: str, source: str, stamp_ns: int, timeout_s: float = 0.0) -> Matrix:
         """target_from_source (4, 4) at the stamp; waits for it where it may still come.

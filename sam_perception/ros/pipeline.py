@@ -162,7 +162,7 @@ class Pipeline:
         newest = self.newest()
         return None if newest is None else (newest.frame, newest.scene)
 
-    def _search_regions(self, frame: RgbdFrame) -> Generator[None, None, Regions]:
+    def _search_regions(self, frame: RgbdFrame) -> Generator[float, None, Regions]:
         if self._perception.config is not self._config:
             self._perception.reconfigure(self._config)
         return (yield from self._perception.search_regions(frame))
@@ -226,6 +226,8 @@ class Pipeline:
             return
         with self._lock:
             self._newest = Processed(frame, scene, lifted=Wanted.POSITIONS in parts & ~lost)
+            if self._recent and self._recent[-1].frame.stamp_ns > frame.stamp_ns:
+                self._recent.clear()  # time went back
             self._recent.append(self._newest)
         self._tell(scene)
         stepped_s = time.monotonic()

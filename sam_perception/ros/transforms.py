@@ -30,6 +30,7 @@ OnError = Callable[[Exception], None]
 TOPIC = "~/transform"
 BACKENDS = ("auto", "tf2_ros", "builtin")
 _QUEUE = 100  # messages, as tf2's own listener has it
+_AHEAD_NS = 500_000_000  # transforms come a little before or after the clock and the images
 
 
 class Transforms(Protocol):
@@ -45,8 +46,8 @@ class Transforms(Protocol):
             TransformError: not to be had for this stamp.
         """
 
-    def clear(self) -> None:
-        """Time has gone back: forget all that moves."""
+    def clear(self, now_ns: int) -> None:
+        """Time has gone back to this: forget what moved later."""
 
     def close(self) -> None:
         """Listen no longer."""
@@ -91,9 +92,9 @@ class BuiltinTransforms:
         """See `Transforms`."""
         return self._tree.lookup(target, source, stamp_ns, timeout_s)
 
-    def clear(self) -> None:
-        """See `Transforms`."""
-        self._tree.clear()
+    def clear(self, now_ns: int) -> None:
+        """See `Transforms`; what came of the new time already stays."""
+        self._tree.clear(now_ns + _AHEAD_NS)
 
     def close(self) -> None:
         """See `Transforms`."""
@@ -154,7 +155,7 @@ class Tf2Transforms:
         matrix[:3, :3], matrix[:3, 3] = matrix_from_quaternion(q.x, q.y, q.z, q.w), (t.x, t.y, t.z)
         return matrix
 
-    def clear(self) -> None:
+    def clear(self, now_ns: int) -> None:  # noqa: ARG002 - tf2 forgets all or nothing
         """See `Transforms`."""
         self._buffer.clear()
 

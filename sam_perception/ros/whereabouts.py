@@ -80,7 +80,8 @@ class Whereabouts:
         self._lock = threading.Lock()
         self._unknown: set[tuple[str, str]] = set()  # pairs of frames not worth waiting for
         self._newest_ns = 0
-        self._jumps = node.get_clock().create_jump_callback(
+        self._clock = node.get_clock()
+        self._jumps = self._clock.create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-JUMP_NS), on_clock_change=True),
             post_callback=self._on_clock_jump,
         )
@@ -92,7 +93,7 @@ class Whereabouts:
     def pose_of(self, frame: RgbdFrame) -> CameraPose:
         """What is known of the camera when this frame was taken; what is not known is reported and left out."""
         if frame.stamp_ns < self._newest_ns - JUMP_NS:
-            self._time_went_back()
+            self._time_went_back(frame.stamp_ns)
         self._newest_ns = frame.stamp_ns
         fixed = self._try("fixed_frame", lambda: self._pose_in_fixed(frame)) if self._fixed else None
         up = self._try("gravity", lambda: self._up_of(frame)) if self._config.gravity.source != "settings" else None
@@ -197,11 +198,12 @@ class Whereabouts:
 
     def _on_clock_jump(self, jump: Any) -> None:
         if jump.delta.nanoseconds < 0:
-            self._time_went_back()
+            self._time_went_back(int(self._clock.now().nanoseconds))
 
-    def _time_went_back(self) -> None:
+    def _time_went_back(self, now_ns: int) -> None:
+        # Who is told of it: `Perception.step`, by the images, says so once.
         if self._transforms is not None:
-            self._transforms.clear()
+            self._transforms.clear(now_ns)
         if self._imu is not None:
             self._imu.clear()
 

@@ -121,12 +121,16 @@ def test_time_that_goes_back_begins_anew() -> None:
         tree.lookup("a", "b", 51 * SECOND)
 
 
-def test_clearing_keeps_what_does_not_move() -> None:
+def test_clearing_keeps_what_is_earlier_and_what_does_not_move() -> None:
     tree = a_robot()
-    tree.clear()
+    tree.clear(SECOND // 2)
     tree.lookup("arm", "optical", 77)
+    assert tree.lookup("odom", "base", SECOND // 2)[0, 3] == 0.5
+    with pytest.raises(TransformError, match="after the newest"):
+        tree.lookup("map", "optical", SECOND // 2 + 1)
+    tree.clear(-1)
     with pytest.raises(UnknownFrame):
-        tree.lookup("map", "optical", SECOND // 2)
+        tree.lookup("odom", "optical", 0)
 
 
 def test_a_frame_with_a_new_parent_has_no_past_in_it() -> None:
