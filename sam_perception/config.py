@@ -198,6 +198,9 @@ class NavigationConfig(Validated):
     target_dilation_px: int = setting(6, "targets' masks are widened by this before they are cut out", low=0, high=200)
     match_distance_m: float = setting(0.3, "an obstacle may move this far between frames", low=0.001, high=100.0)
     forget_frames: int = setting(5, "frames for which an unseen obstacle keeps its id", low=0, high=10_000)
+    everything_rate_hz: float = setting(
+        0.0, "pictures cut up per second to tell obstacles apart that touch in depth; 0: none", low=0.0, high=60.0
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,7 +21,7 @@ from sam_perception.geometry import Sightings, lift_scene
 from sam_perception.geometry.guessed import frame_with_guess_as_depth
 from sam_perception.guessed_depth import DepthGuesser
 from sam_perception.manipulation import scene_grasps
-from sam_perception.navigation import ObstacleMap, Surroundings
+from sam_perception.navigation import ObstacleMap, RegionSchedule, Surroundings
 from sam_perception.prompts import AnyPrompt, Prompt, TextPrompt, check_label
 from sam_perception.scene import DepthEvidence, Lifted, Placement, Regions, Scene, Track
 from sam_perception.stages import StageError, Stages
@@ -109,8 +109,8 @@ class Degradable(Protocol):
 class RegionFinder(Protocol):
     """What cuts pictures up as a whole; `segmentation.RegionFinder` is one."""
 
-    def search(self, frame: RgbdFrame, config: EverythingConfig, /) -> Generator[None, None, Regions]:
-        """The regions of a frame's picture, in small steps."""
+    def search(self, frame: RgbdFrame, config: EverythingConfig, /) -> Generator[float, None, Regions]:
+        """The regions of a frame's picture, in small steps, each with the share that is done."""
 
 
 class Perception:
@@ -137,6 +137,7 @@ class Perception:
         self._sightings = Sightings()
         self._lifted: dict[int, Lifted] = {}  # of the last frame
         self._obstacles = ObstacleMap(self._config.navigation, self._config.geometry)
+        self._cut_up = RegionSchedule(self.search_regions)
         self._stages = Stages()
         models = models or (load_models(self._config) if tracker is None else Models())
         self._discovery = Discovery(self._tracker, models, self._config)
@@ -221,6 +222,7 @@ class Perception:
         self._discovery.clear()
         self._sightings.clear()
         self._obstacles.reset()
+        self._cut_up.reset()
         self._order.reset()
 
     def reconfigure(self, config: PerceptionConfig) -> None:
@@ -293,6 +295,9 @@ class Perception:
         if Wanted.OBSTACLES in needed:
             with stages.optional("navigation"):
                 scene, around = self._look_around(frame, scene, pose or CameraPose())
+        if around is not None and self._config.navigation.everything_rate_hz > 0:
+            with stages.optional("everything mode"):
+                self._cut_up.advance(frame, self._obstacles, self._config.navigation.everything_rate_hz)
         if Wanted.GRASPS in needed and around is not None and "geometry" not in stages.failed:
             with stages.optional("grasps"):
                 scene = self._find_grasps(frame, scene, around)
@@ -312,8 +317,8 @@ class Perception:
                 regions: Regions = end.value
                 return regions
 
-    def search_regions(self, frame: RgbdFrame) -> Generator[None, None, Regions]:
-        """The same in small steps, between which `step` may be called.
+    def search_regions(self, frame: RgbdFrame) -> Generator[float, None, Regions]:
+        """The same in small steps, each with the share that is done; `step` may be called between them.
 
         Raises:
             ModelError: the model has no part for single pictures.
@@ -333,6 +338,7 @@ class Perception:
         self._discovery.forget_frames()
         self._sightings.clear()
         self._obstacles.forget_motion()
+        self._cut_up.reset()
         return (
             f"time went back to {stamp_ns * 1e-9:.3f} s, as when a bag starts again: "
             f"the {len(self.object_ids)} objects are kept and go on from the frames where they were pointed at",

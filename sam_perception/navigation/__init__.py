@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from sam_perception.navigation.obstacles import ObstacleMap, Surroundings
+from sam_perception.navigation.region_schedule import RegionSchedule
 
-__all__ = ["ObstacleMap", "Surroundings"]
+__all__ = ["ObstacleMap", "RegionSchedule", "Surroundings"]

@@ -19,6 +19,7 @@ from sam_perception.navigation.clusters import cluster
 from sam_perception.navigation.ground import GroundTracker
 from sam_perception.navigation.plane_map import PlaneMap
 from sam_perception.navigation.segments import hole_segments, segment_of, top_m
+from sam_perception.navigation.things import ClusterView, ThingMemory
 from sam_perception.scene import ObstacleKind, ObstacleSegment, Plane, PlaneKind
 
 Mask = NDArray[np.bool_]
@@ -55,6 +56,22 @@ class ObstacleMap:
         self._tracker, self._map = GroundTracker(), PlaneMap()
         self._pose: NDArray[np.float64] | None = None  # (4, 4) fixed_from_camera of the last frame
         self._ids = Association(self._settings)
+        self._things = ThingMemory()
+        self._view: ClusterView | None = None
+
+    @property
+    def view(self) -> ClusterView | None:
+        """The last frame's clusters as depth has them, for `learn`."""
+        return self._view
+
+    def learn(self, view: ClusterView, region_masks: Sequence[Mask]) -> None:
+        """Split and join clusters from now on as regions (H, W) of an earlier frame's picture show them.
+
+        Args:
+            view: of that frame, kept from after its `update`.
+            region_masks: of its whole picture, as everything mode gives them.
+        """
+        self._things.learn(view, region_masks, self._settings)
 
     def reconfigure(self, navigation: NavigationConfig, geometry: GeometryConfig) -> None:
         """Use other settings from the next frame on; planes and ids stay."""
@@ -72,6 +89,7 @@ class ObstacleMap:
         """The next frame does not follow the last one: time has jumped. Ids are not used again."""
         self._tracker.forget()
         self._map.forget()
+        self._things.forget()
         self._pose = None
 
     def update(
@@ -79,12 +97,15 @@ class ObstacleMap:
         frame: RgbdFrame,
         target_masks: Sequence[Mask] = (),
         *,
+        region_masks: Sequence[Mask] = (),
         up: NDArray[np.float64] | None = None,
         fixed_from_camera: NDArray[np.float64] | None = None,
     ) -> Surroundings:
         """Ground, planes, obstacles and the rest of one frame.
 
-        `target_masks` (H, W) are cut out, widened by `target_dilation_px`. `up` (3,) is measured
+        `target_masks` (H, W) are cut out, widened by `target_dilation_px`. `region_masks` (H, W), of
+        everything mode on this very picture, split and join what depth alone takes for one thing or for
+        two; `learn` does so with those of an earlier picture, and both hold on for later frames. `up` (3,) is measured
         gravity's opposite in the camera's optical frame (IMU or tf), which is trusted more than the
         settings' `up_x` to `up_z`. With `fixed_from_camera` (4, 4), the camera's pose in a frame
         that does not move, ids hold while the camera moves fast, and planes are averaged
@@ -96,7 +117,7 @@ class ObstacleMap:
         scene = grid.valid & ~targets
         planes, fixed_planes = self._find_planes(grid.points[scene], up, fixed_from_camera)
         ground = next((p for p in planes if p.kind is PlaneKind.GROUND), None)
-        segments = self._segments(frame, grid, scene, planes, ground)
+        segments = self._segments(frame, grid, scene, planes, ground, region_masks)
         segments += hole_segments(grid, targets, ground, settings.min_hole_px, self._geometry.max_depth_m)
         obstacles = self._with_ids(segments, fixed_from_camera)
         points, colors = grid.points[scene], grid.colors(frame.rgb, scene)
@@ -130,8 +151,9 @@ class ObstacleMap:
         return planes, self._map.update(seen, pose, settings.plane_memory_frames, settings.ground_switch_frames)
 
     def _segments(
-        self, frame: RgbdFrame, grid: PixelGrid, scene: Mask, planes: Sequence[Plane], ground: Plane | None
-    ) -> list[ObstacleSegment]:
+        self, frame: RgbdFrame, grid: PixelGrid, scene: Mask, planes: Sequence[Plane], ground: Plane | None,
+        region_masks: Sequence[Mask],
+    ) -> list[ObstacleSegment]:  # fmt: skip
         settings, geometry = self._settings, self._geometry
         rest = scene.copy()
         if ground is not None:
@@ -144,7 +166,10 @@ class ObstacleMap:
                 if np.count_nonzero(on) >= settings.min_points:
                     segments.append(segment_of(grid, frame.rgb, np.flatnonzero(on), kind, ground, geometry))
                     rest &= ~on
-        labels = cluster(grid, rest, settings.cluster_distance_m, ground, geometry).ravel()
+        self._view = ClusterView(grid, cluster(grid, rest, settings.cluster_distance_m, ground, geometry), self._pose)
+        if region_masks:
+            self.learn(self._view, region_masks)
+        labels = self._things.apply(self._view, settings).ravel()
         order = np.argsort(labels, kind="stable")
         for at in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
             if labels[at[0]] > 0 and len(at) >= _LEAST_UNKNOWN:

@@ -15,8 +15,8 @@ from sam_perception.frame import RgbdFrame
 from sam_perception.prompts import MaskPrompt
 from sam_perception.scene import Regions, Scene
 
-Chore = Generator[None, None, None]
-Search = Callable[[RgbdFrame], Generator[None, None, Regions]]
+Chore = Generator[object, None, None]
+Search = Callable[[RgbdFrame], Generator[float, None, Regions]]
 
 
 class RegionDesk:

@@ -28,7 +28,7 @@ class LatestWorker(Generic[Item]):
         self._on_error = on_error
         self._changed = threading.Condition()
         self._waiting: Item | None = None
-        self._chores: deque[Generator[None, None, None]] = deque()
+        self._chores: deque[Generator[object, None, None]] = deque()
         self._stopping = False
         self._busy_since_s: float | None = None
         # A daemon: a model that takes long over one picture must not keep the process from ending.
@@ -53,7 +53,7 @@ class LatestWorker(Generic[Item]):
             self._changed.notify()
             return replaced
 
-    def take_up(self, chore: Generator[None, None, None]) -> None:
+    def take_up(self, chore: Generator[object, None, None]) -> None:
         """Let the thread go through `chore` step by step; it is closed where the thread ends before."""
         with self._changed:
             if not self._stopping:

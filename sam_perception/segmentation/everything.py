@@ -63,7 +63,7 @@ class GeneratedMask:
         }
 
 
-Search = Generator[None, None, "tuple[GeneratedMask, ...]"]
+Search = Generator[float, None, "tuple[GeneratedMask, ...]"]
 
 
 class MaskGenerator:
@@ -92,7 +92,8 @@ class MaskGenerator:
     def search(self, rgb: NDArray[np.uint8], encoded: EncodedPicture | None = None) -> Search:
         """The same in small steps: one batch of points, or one crop's features, between two `yield`s.
 
-        Whoever has something else to do meanwhile goes on with `next`, and `finished` gets the result.
+        Whoever has something else to do meanwhile goes on with `next`, which says what share is done, and
+        `finished` gets the result.
 
         Args:
             rgb: (H, W, 3) uint8, red first.
@@ -101,15 +102,17 @@ class MaskGenerator:
         height, width = rgb.shape[:2]
         found: list[GeneratedMask] = []
         crops = crops_of(height, width, self._config)
+        total, asked = sum(len(crop.points) for crop in crops), 0
         for crop in crops:
             whole = crop.size == (height, width)
             picture = encoded if whole and encoded is not None else self._network.encode(crop.cut(rgb))
-            yield
+            yield asked / total
             candidates: list[Candidates] = []
             for start in range(0, len(crop.points), self._config.points_per_batch):
                 points = crop.points[start : start + self._config.points_per_batch]
                 candidates.append(self._ask(picture, crop, points, (height, width)))
-                yield
+                asked += len(points)
+                yield asked / total
             best = Candidates.join(candidates)
             best = best.rows(kept_boxes(best.boxes, best.ious, self._config.box_nms_thresh))
             found += _placed(best, crop, (height, width))

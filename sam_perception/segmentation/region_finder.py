@@ -33,8 +33,8 @@ class ModelRegions:
         self._name, self._model = "", None  # of its own, as last asked for
         self._network: tuple[Any, ImageNetwork] | None = None  # with its model
 
-    def search(self, frame: RgbdFrame, config: EverythingConfig) -> Generator[None, None, Regions]:
-        """The regions of a frame's picture, in small steps: one batch of points between two `yield`s.
+    def search(self, frame: RgbdFrame, config: EverythingConfig) -> Generator[float, None, Regions]:
+        """The regions of a frame's picture, in small steps: one batch of points before each share that is done.
 
         Raises:
             ModelError: the model cannot be loaded, or has no part for single pictures, as an exported one.
@@ -45,7 +45,7 @@ class ModelRegions:
         masks = yield from MaskGenerator(self._network[1], config).search(frame.rgb)
         return regions_of(masks, frame.stamp_ns, frame.frame_id, (frame.height, frame.width))
 
-    def _loaded(self, name: str) -> Generator[None, None, Any]:
+    def _loaded(self, name: str) -> Generator[float, None, Any]:
         """The model of this name; loaded beside what goes on meanwhile."""
         if name == self._name and self._model is not None:
             return self._model
@@ -61,7 +61,7 @@ class ModelRegions:
         loader.start()
         while loader.is_alive():
             loader.join(_LOOK_S)
-            yield
+            yield 0.0
         if isinstance(outcome[0], Exception):
             raise outcome[0]
         self._name, self._model = name, outcome[0]
