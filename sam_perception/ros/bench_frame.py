@@ -11,12 +11,14 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from sam_perception import messages
 from sam_perception.benchmarks.pictures import rgbd_scene
-from sam_perception.benchmarks.timing import Cost, cpu_cost
+from sam_perception.benchmarks.timing import Cost, cpu_cost, cpu_cost_of_all
 from sam_perception.config import GeometryConfig
-from sam_perception.geometry import Sightings, lift_scene
+from sam_perception.frame import RgbdFrame
+from sam_perception.geometry import Sightings, lift, lift_scene
 from sam_perception.ros.convert import frame_from_msgs, frame_to_msgs
 from sam_perception.ros.message_types import RosTypes
 from sam_perception.ros.synchronizer import PairSynchronizer
+from sam_perception.scene import Track
 
 OBJECTS, PIXELS = 8, 20_000
 LIMIT_MS = 15.0  # what all of it may take per frame of 640 x 480
@@ -34,27 +36,44 @@ def frame_costs(repeats: int = 30) -> list[Cost]:
     lifted = lift_scene(frame, scene, settings)
     sightings.remember(frame, lifted.objects, settings)
 
-    def remember() -> None:
-        # Copies, which know nothing yet of their outline.
-        sightings.remember(frame, [replace(track) for track in lifted.objects], settings)
-
-    work: list[tuple[str, Callable[[], Any]]] = [
-        ("in: deserialise", lambda: [deserialize_message(*pair) for pair in zip(raw, kinds, strict=True)]),
-        ("in: to arrays, metres, camera", lambda: frame_from_msgs(*incoming)),
-        ("in: synchroniser", _pairing(incoming)),
-        ("geometry: depth where objects were", lambda: sightings.evidence(frame, settings)),
-        ("geometry: places remembered", remember),
-        ("geometry: points, centroids, boxes", lambda: lift_scene(frame, scene, settings)),
+    costs = [
+        cpu_cost("in: deserialise", lambda: [_deserialised(*pair) for pair in zip(raw, kinds, strict=True)], repeats),
+        cpu_cost("in: to arrays, metres, camera", lambda: frame_from_msgs(*incoming), repeats),
+        cpu_cost("in: synchroniser", _pairing(incoming), repeats),
+        cpu_cost("geometry: depth where objects were", lambda: sightings.evidence(frame, settings), repeats),
+        # Of copies of the tracks, which know nothing yet of their outline.
+        cpu_cost_of_all(
+            "geometry: places remembered",
+            [partial(_remember, sightings, frame, track, settings) for track in lifted.objects],
+            repeats,
+        ),
+        cpu_cost_of_all(
+            "geometry: points, centroids, boxes",
+            [partial(lift, frame, track.mask, settings, track.roi) for track in scene.objects],
+            repeats,
+        ),
     ]
-    for topic, make in {
+    outputs: dict[str, Callable[[], Any]] = {
         "~/objects": lambda: messages.tracked_object_array(_TYPES, lifted),
         "~/mask": lambda: messages.id_mask_image(_TYPES, lifted),
         "~/object_points": lambda: messages.object_cloud(_TYPES, lifted),
-    }.items():
-        message = make()
-        work.append((f"out: {topic}", make))
-        work.append((f"out: {topic} serialised", partial(serialize_message, message)))
-    return [cpu_cost(name, call, repeats) for name, call in work]
+    }
+    for topic, make in outputs.items():
+        costs.append(cpu_cost(f"out: {topic}", make, repeats))
+        costs.append(cpu_cost(f"out: {topic} serialised", partial(_serialised, make()), repeats))
+    return costs
+
+
+def _serialised(message: Any) -> Any:
+    return serialize_message(message)
+
+
+def _deserialised(raw: Any, kind: Any) -> Any:
+    return deserialize_message(raw, kind)
+
+
+def _remember(sightings: Sightings, frame: RgbdFrame, track: Track, settings: GeometryConfig) -> None:
+    sightings.remember(frame, [replace(track)], settings)
 
 
 def overlay_cost(repeats: int = 15) -> Cost:
