@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sam_perception.commands import demo, doctor, export, process, segment, soak
+from sam_perception.commands import demo, doctor, export, process, recover, segment, soak
 from sam_perception.errors import PerceptionError
 from sam_perception.training.commands import add_eval_parser, add_train_parser
 
@@ -37,6 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     segment.add_parser(subparsers)
     export.add_parser(subparsers)
     doctor.add_parser(subparsers)
+    recover.add_parser(subparsers)
     soak.add_parser(subparsers)
     add_train_parser(subparsers)
     add_eval_parser(subparsers)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 
 from sam_perception import messages
@@ -23,6 +24,8 @@ from sam_perception.ros.regions import RegionService
 from sam_perception.srv import AddObject, ListObjects, RemoveObject, RenameObject
 
 _TYPES = RosTypes()
+# Requests that may come at once: the usual 10 lose what comes in a burst, and its caller waits for ever.
+_SERVICE_QUEUE = QoSProfile(depth=1000)
 _PROMPT_QUEUE = 32  # clicks of a person or boxes of a detector that may come at once
 
 
@@ -42,11 +45,11 @@ class Services:
         on_error: Callable[[Exception], None],
     ) -> None:
         self._node, self._pipeline, self._on_error = node, pipeline, on_error
-        node.create_service(AddObject, "~/add_object", self._safe(self._add))
-        node.create_service(RemoveObject, "~/remove_object", self._safe(self._remove))
-        node.create_service(RenameObject, "~/rename_object", self._safe(self._rename))
-        node.create_service(ListObjects, "~/list_objects", self._safe(self._list))
-        node.create_service(Trigger, "~/reset", self._safe(self._reset))
+        node.create_service(AddObject, "~/add_object", self._safe(self._add), qos_profile=_SERVICE_QUEUE)
+        node.create_service(RemoveObject, "~/remove_object", self._safe(self._remove), qos_profile=_SERVICE_QUEUE)
+        node.create_service(RenameObject, "~/rename_object", self._safe(self._rename), qos_profile=_SERVICE_QUEUE)
+        node.create_service(ListObjects, "~/list_objects", self._safe(self._list), qos_profile=_SERVICE_QUEUE)
+        node.create_service(Trigger, "~/reset", self._safe(self._reset), qos_profile=_SERVICE_QUEUE)
         RegionService(node, self._working)
         DetectionInput(node, self._on_detections, on_error)
         node.create_subscription(message_class("sam_perception/Prompt"), "~/prompt", self._on_prompt, _PROMPT_QUEUE)

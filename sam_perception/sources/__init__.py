@@ -33,5 +33,6 @@ def open_source(path: Path | str) -> FrameSource:
         return FolderSource(path)
     raise SourceError(
         f"{path} has neither a metadata.yaml (rosbag2) nor a color/ folder, it has "
-        f"{sorted(entry.name for entry in path.iterdir())[:8]}: a bag without metadata.yaml needs `ros2 bag reindex`"
+        f"{sorted(entry.name for entry in path.iterdir())[:8]}: a bag without metadata.yaml was cut off: "
+        f"`sam-perception recover {path}` makes it readable"
     )
