@@ -11,6 +11,8 @@ from sam_perception.scene import Regions
 
 Search = Generator[float, None, Regions]
 
+_ROUNDING = 1e-6
+
 
 class RegionSchedule:
     """Cuts up one picture per period, by as many steps with each frame as are due, and tells an `ObstacleMap`.
@@ -26,7 +28,6 @@ class RegionSchedule:
         self._search = search
         self._under_way: tuple[Search, ClusterView] | None = None
         self._begun_ns: int | None = None
-        self._share = 0.0
 
     def reset(self) -> None:
         """Begin anew with the next frame."""
@@ -44,13 +45,12 @@ class RegionSchedule:
             waited = self._begun_ns is None or (stamp_ns - self._begun_ns) * 1e-9 * rate_hz >= 1.0
             if not waited or view is None:
                 return
-            self._under_way, self._begun_ns, self._share = (self._search(frame), view), stamp_ns, 0.0
+            self._under_way, self._begun_ns = (self._search(frame), view), stamp_ns
         search, seen = self._under_way
         due = 0.0 if self._begun_ns is None else (stamp_ns - self._begun_ns) * 1e-9 * rate_hz
         try:
             while True:
-                self._share = next(search)
-                if self._share >= due:
+                if next(search) >= due - _ROUNDING:
                     return
         except StopIteration as end:
             regions: Regions = end.value
