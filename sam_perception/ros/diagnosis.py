@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sam_perception.ros.deadline import RUNGS, TOP, DeadlineReport
 from sam_perception.ros.health import CAMERA_INFO, COLOR, DEPTH, SUPERSEDED, HealthSnapshot, StreamHealth
 from sam_perception.ros.settings import InputConfig
 from sam_perception.ros.synchronizer import COLOR_ALONE, DEPTH_ALONE
@@ -142,6 +143,29 @@ def diagnose_latency(health: HealthSnapshot) -> Status:
     total = health.latency_ms.get("receive to publish")
     message = f"{total[0]:.0f} ms from receipt to publication (median)" if total else "no frame yet"
     return Status("latency", OK, message, values)
+
+
+def diagnose_deadline(report: DeadlineReport) -> Status:
+    """Whether the target rate is kept, and what is done less for it."""
+    values = {
+        "target rate Hz": f"{report.target_rate_hz:g}",
+        "rung": f"{report.rung} of {TOP}",
+        "what is done": RUNGS[report.rung],
+        "changes": str(report.changes),
+    }
+    if not math.isnan(report.median_ms):
+        values["work per frame ms"] = f"{report.median_ms:.1f}"
+    if not report.target_rate_hz:
+        return Status("deadline", OK, "no target_rate_hz is set: everything is always done", values)
+    if not report.kept:
+        return Status(
+            "deadline", WARN,
+            f"frames take {report.median_ms:.0f} ms, {report.target_rate_hz:g} Hz leave them "
+            f"{1e3 / report.target_rate_hz:.0f} ms ({RUNGS[report.rung]}): take a smaller model, fewer objects or a "
+            "lower target_rate_hz",
+            values,
+        )  # fmt: skip
+    return Status("deadline", WARN if report.rung else OK, RUNGS[report.rung], values)
 
 
 def diagnose_objects(scene: Scene | None, waiting: Sequence[int]) -> Status:

@@ -118,6 +118,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
             self._now_ns,
             self.get_logger(),
             self._whereabouts,
+            self._settings.node.target_rate_hz,
         )
         self._watchdog = Watchdog(self._pipeline.work, lambda: self._settings.node, self.get_logger())
         return super().on_configure(state)
@@ -236,6 +237,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
             statuses.append(diagnosis.diagnose_outputs(self._scene_outputs.unheard))
         statuses += self._whereabouts.statuses() if self._whereabouts is not None else []
         statuses.append(diagnosis.diagnose_latency(health))
+        statuses.append(diagnosis.diagnose_deadline(pipeline.deadline))
         statuses.append(diagnosis.diagnose_objects(newest.scene if newest else None, pipeline.desk.waiting))
         return statuses
 

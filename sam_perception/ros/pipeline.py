@@ -19,11 +19,12 @@ from sam_perception.geometry import lift_scene
 from sam_perception.perception import LOST_WITH, Perception, Wanted
 from sam_perception.ros.complaints import Complaints
 from sam_perception.ros.convert import frame_from_msgs
+from sam_perception.ros.deadline import Deadline, DeadlineReport, Plan
 from sam_perception.ros.desk import ObjectDesk
 from sam_perception.ros.detections import check_frame
 from sam_perception.ros.health import SUPERSEDED, Health
 from sam_perception.ros.inputs import Pair
-from sam_perception.ros.publishers import Outputs
+from sam_perception.ros.publishers import PRIMARY, Outputs
 from sam_perception.ros.region_desk import RegionDesk
 from sam_perception.ros.resume import ObjectStore
 from sam_perception.ros.watchdog import Work
@@ -54,6 +55,7 @@ class Pipeline:
         now_ns: the node's clock, to tell how old an image is when its results go out.
         logger: rclpy's.
         whereabouts: knows the camera's pose, and publishes in other frames.
+        target_rate_hz: frames per second to be kept by doing less; 0: everything is always done.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Pipeline:
         now_ns: Callable[[], int],
         logger: Any,
         whereabouts: Whereabouts | None = None,
+        target_rate_hz: float = 0.0,
     ) -> None:
         self.desk = ObjectDesk(perception.config.max_objects)
         self._perception, self._outputs, self._store, self._health = perception, outputs, store, health
@@ -74,6 +77,7 @@ class Pipeline:
         self._recent: deque[Processed] = deque(maxlen=perception.config.tracker.feature_cache_frames)
         self._config = perception.config
         self._complaints = Complaints(health, logger)
+        self._deadline = Deadline(target_rate_hz)
         self._stage = ""  # of this class; what happens within perception it tells itself
         self._active = False
         perception.search_in_background()  # a slow detector must not hold up the frames
@@ -134,6 +138,11 @@ class Pipeline:
         """The last frames that were processed, oldest first: those that a late prompt may still be for."""
         with self._lock:
             return tuple(self._recent)
+
+    @property
+    def deadline(self) -> DeadlineReport:
+        """How the target rate is kept."""
+        return self._deadline.report()
 
     @property
     def degraded(self) -> str:
@@ -213,15 +222,20 @@ class Pipeline:
         frame = frame_from_msgs(pair.color, pair.depth, pair.info)
         converted_s = time.monotonic()
         self._stage = "requests"
-        if self._perception.config is not self._config:
-            self._perception.reconfigure(self._config)
-        for error in self.desk.hand_over(self._perception):
-            self.refuse(error)
         wanted = self._outputs.wanted()
         parts = self._outputs.parts(wanted)
         if self._whereabouts is not None:
             parts |= self._whereabouts.parts()
-        scene, lost = self._step(frame, parts)
+        more = bool(wanted - PRIMARY) or bool(parts & ~Wanted.POSITIONS)
+        plan = self._deadline.plan(self._perception.object_ids, secondary_wanted=more)
+        config = self._deadline.settings(self._config, plan)
+        if self._perception.config is not config:
+            self._perception.reconfigure(config)
+        for error in self.desk.hand_over(self._perception):
+            self.refuse(error)
+        if not plan.secondary:
+            wanted, parts = wanted & PRIMARY, parts & Wanted.POSITIONS
+        scene, lost = self._step(frame, parts, plan)
         if not self._active:
             return
         with self._lock:
@@ -250,11 +264,14 @@ class Pipeline:
         age_ms = (self._now_ns() - frame.stamp_ns) * 1e-6
         if 0 <= age_ms < _SAME_CLOCK_MS:
             latencies_ms["stamp to publish"] = age_ms
+        change = self._deadline.spent((end_s - start_s) * 1e3)
+        if change:
+            self._complaints.note(change)
         self._health.processed(latencies_ms, float(np.count_nonzero(frame.depth_m > 0) / frame.depth_m.size))
 
-    def _step(self, frame: RgbdFrame, parts: Wanted) -> tuple[Scene, Wanted]:
-        """The scene, and what it lacks because a stage failed."""
-        lost = Wanted.MASKS
+    def _step(self, frame: RgbdFrame, parts: Wanted, plan: Plan) -> tuple[Scene, Wanted]:
+        """The scene, and what it lacks because a stage failed or the deadline leaves no time for it."""
+        lost = Wanted.MASKS if plan.secondary else Wanted.OBSTACLES | Wanted.GRASPS
 
         def on_error(stage: str, error: Exception) -> None:
             nonlocal lost
@@ -263,7 +280,8 @@ class Pipeline:
 
         pose = None if self._whereabouts is None else self._whereabouts.pose_of(frame)
         try:
-            return self._perception.step(frame, wanted=parts, on_error=on_error, pose=pose), lost
+            scene = self._perception.step(frame, wanted=parts, on_error=on_error, pose=pose, only=plan.only)
+            return scene, lost
         finally:
             self.desk.settle(self._perception)
 

@@ -72,6 +72,9 @@ OUTPUTS = {
     ),
 }
 
+# What is published in every frame, whatever the deadline.
+PRIMARY = frozenset({"~/objects", "~/mask", "~/object_points"})
+
 # The same in `target_frame`: all that has a place in space.
 TARGET_OUTPUTS = {
     topic.replace("~/", "~/target_frame/"): output

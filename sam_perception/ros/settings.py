@@ -111,6 +111,12 @@ class NodeConfig(Validated):
         low=0.0,
         high=86400.0,
     )
+    target_rate_hz: float = setting(
+        0.0,
+        "frames per second to be kept, by doing less where a frame takes too long, see docs/benchmarks.md; 0: off",
+        low=0.0,
+        high=1000.0,
+    )
     watchdog_s: float = setting(
         10.0,
         "a frame that is in work for longer is an error: a GPU call hangs; ten times as long for the first one; 0: off",
