@@ -105,11 +105,12 @@ class ObjectMemory:
         if stamp_ns < self._views[0][0]:
             return None
         at = next((seen for stamp, seen in self._views if stamp >= stamp_ns), self._views[-1][1])
-        # What has been removed since is not there, and what is known by another name by now has that one.
-        return (
-            *(replace(s, label=self._known[s.object_id].label) for s in at if s.object_id in self._known),
-            *expected,
-        )
+        # What has been removed since is not there, what has another name by now bears that, and what was
+        # begun in that very picture, by detections before these, is in sight from the next one on.
+        known = [replace(s, label=self._known[s.object_id].label) for s in at if s.object_id in self._known]
+        ids = {seen.object_id for seen in known}
+        later = (seen for seen in self._known.values() if seen.state.visible and seen.object_id not in ids)
+        return (*known, *later, *expected)
 
     def forget(self, object_id: int) -> None:
         """Forget one object."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sam_perception.config import GeometryConfig, WordsConfig
@@ -57,12 +57,11 @@ class WordSearch:
 
     def search_new(self, frame: RgbdFrame, settings: WordsConfig, geometry: GeometryConfig) -> float:
         """Before a frame is tracked: look for what was not found yet. Milliseconds of the model's answers."""
-        due = [q for q in self._due(frame) if q.open and (q.prompt.stamp_ns or 0) <= frame.stamp_ns]
-        return self._search(frame, due, settings, geometry)
+        return self._search(frame, lambda q: q.open and (q.prompt.stamp_ns or 0) <= frame.stamp_ns, settings, geometry)
 
     def search_lost(self, frame: RgbdFrame, settings: WordsConfig, geometry: GeometryConfig) -> float:
         """After it was tracked: look for what is LOST. Milliseconds of the model's answers."""
-        return self._search(frame, [q for q in self._due(frame) if self._lost(q)], settings, geometry)
+        return self._search(frame, lambda q: bool(self._lost(q)), settings, geometry)
 
     def rename(self, object_id: int, label: str) -> bool:
         """Give what waits under this id another name; whether something does."""
@@ -95,17 +94,15 @@ class WordSearch:
 
     # ------------------------------------------------------------------ how it is done
 
-    def _due(self, frame: RgbdFrame) -> list[_Query]:
-        return [query for query in self._queries.values() if query.next_ns <= frame.stamp_ns]
-
     def _lost(self, query: _Query) -> list[Seen]:
         known = (self._memory.get(object_id) for object_id in query.ids)
         return [seen for seen in known if seen is not None and seen.state is ObjectState.LOST]
 
     def _search(
-        self, frame: RgbdFrame, due: Sequence[_Query], settings: WordsConfig, geometry: GeometryConfig
+        self, frame: RgbdFrame, wanted: Callable[[_Query], bool], settings: WordsConfig, geometry: GeometryConfig
     ) -> float:
         took_ms = self._take_answer(settings, geometry)
+        due = [query for query in self._queries.values() if query.next_ns <= frame.stamp_ns and wanted(query)]
         if due and not self._looker.busy:
             for query in due:
                 query.next_ns = frame.stamp_ns + round(settings.search_period_s * 1e9)

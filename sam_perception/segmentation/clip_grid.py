@@ -46,7 +46,8 @@ class ClipGrid:
         """Of a checkpoint's folder; errors as `open_vocabulary.load_detector` has them."""
         from transformers import CLIPModel
 
-        return cls(load_weights(CLIPModel, folder, device), load_image_processor(folder), load_tokenizer(folder))
+        images, tokenizer = load_image_processor(folder), load_tokenizer(folder)
+        return cls(load_weights(CLIPModel, folder, device), images, tokenizer)
 
     @torch.inference_mode()
     def find(
@@ -62,7 +63,7 @@ class ClipGrid:
 
         A score is the mean over the scales of the probability that a crop shows the text and neither
         another text nor a background. `text_threshold` and `nms_iou` have no meaning here: peaks
-        keep half a crop's distance.
+        keep the smallest crop's distance.
         """
         del text_threshold, nms_iou
         if not texts:
@@ -139,7 +140,7 @@ def peaks(
         inside = (boxes[:, 0] <= x) & (boxes[:, 1] <= y) & (boxes[:, 2] > x) & (boxes[:, 3] > y)
         crop = boxes[int(np.where(inside, probability, -1.0).argmax())].astype(float).tolist()
         found.append(Detection(label, min(score, 1.0), tuple(crop), point=(x, y)))
-        cv2.circle(heat, (int(x / _CELL_PX), int(y / _CELL_PX)), max(side // (2 * _CELL_PX), 1), -1.0, -1)
+        cv2.circle(heat, (int(x / _CELL_PX), int(y / _CELL_PX)), max(side // _CELL_PX, 1), -1.0, -1)
         heat[row, column] = -1.0  # also where the plateau's middle lies off it
     return found
 

@@ -65,13 +65,12 @@ class Owl:
             input_ids=words["input_ids"].to(device),
             attention_mask=words["attention_mask"].to(device),
         )
-        scores = output.logits[0].float().sigmoid().cpu().numpy()  # (Q, texts)
+        best, choice = (part.cpu().numpy() for part in output.logits[0].float().max(dim=1))  # of (Q, texts)
+        scores = np.exp(-np.logaddexp(0.0, -best.astype(np.float64)))  # the sigmoid, without overflow
         height, width = rgb.shape[:2]
         # OWLv2 pads pictures to a square at the right and below; its boxes are shares of that square.
         side = float(max(width, height))
         boxes = corners_px(output.pred_boxes[0], side if self._padded else width, side if self._padded else height)
-        choice = scores.argmax(axis=1)
-        best = scores[np.arange(len(scores)), choice]
-        rows = np.flatnonzero(best >= box_threshold)
-        found = detections_of([texts[i] for i in choice[rows].tolist()], best[rows], boxes[rows], width, height)
+        rows = np.flatnonzero(scores >= box_threshold)
+        found = detections_of([texts[i] for i in choice[rows].tolist()], scores[rows], boxes[rows], width, height)
         return suppressed(found, nms_iou)
