@@ -20,9 +20,12 @@ CAMERA = CameraIntrinsics(640, 480, 600.0, 600.0, 319.5, 239.5)
 
 @dataclass(frozen=True)
 class Shape:
-    """Stands upright, turned about the vertical; `size` are full edges, a cylinder's first two are its diameter."""
+    """Stands upright, turned about the vertical; `size` are full edges, a cylinder's first two are its diameter.
 
-    kind: str  # box, cylinder
+    A cup is a cylinder with a hole from above: its size is diameter, thickness of wall and bottom, height.
+    """
+
+    kind: str  # box, cylinder, cup
     base: tuple[float, float, float]  # middle of the bottom, world frame (z up), metres
     size: tuple[float, float, float]
     yaw: float = 0.0
@@ -41,7 +44,16 @@ class Shape:
         upright = (p[:, 2] > -margin) & (p[:, 2] < self.size[2] + margin)
         if self.kind == "box":
             return upright & (np.abs(p[:, :2]) < np.array(self.size[:2]) / 2 + margin).all(axis=1)
-        return upright & (np.hypot(p[:, 0], p[:, 1]) < self.size[0] / 2 + margin)
+        away = np.hypot(p[:, 0], p[:, 1])
+        solid = upright & (away < self.size[0] / 2 + margin)
+        if self.kind == "cup":
+            solid &= (away > self._inner - margin) | (p[:, 2] < self.size[1] + margin)
+        return solid
+
+    @property
+    def _inner(self) -> float:
+        """Radius of a cup's hole."""
+        return self.size[0] / 2 - self.size[1]
 
     def hit(self, origin: Array, rays: Array) -> Array:
         """Ray parameter (N,) of the first surface; inf where there is none. One origin (3,), or one per ray."""
@@ -60,7 +72,26 @@ class Shape:
                 enter = np.maximum(near[:, 0], (-b - np.sqrt(root)) / a)
                 leave = np.minimum(far[:, 0], (-b + np.sqrt(root)) / a)
         with np.errstate(invalid="ignore"):
-            return np.where((enter < leave) & (enter > 0), enter, np.inf)
+            first = np.where((enter < leave) & (enter > 0), enter, np.inf)
+        return self._through_the_mouth(o, d, first) if self.kind == "cup" else first
+
+    def _through_the_mouth(self, o: Array, d: Array, first: Array) -> Array:
+        """Where rays go in through a cup's mouth, or begin in its hole: where they meet the inside."""
+        o, d = np.broadcast_arrays(o, d)
+        top, bottom, inner = self.size[2], self.size[1], self._inner
+        with np.errstate(invalid="ignore"):
+            at = o + np.where(np.isfinite(first), first, 0.0)[:, None] * d
+        begins = (np.hypot(o[:, 0], o[:, 1]) < inner) & (o[:, 2] > bottom) & (o[:, 2] < top)
+        goes_in = np.isfinite(first) & (np.abs(at[:, 2] - top) < 1e-9) & (np.hypot(at[:, 0], at[:, 1]) < inner)
+        start = np.where((begins | ~goes_in)[:, None], o, at)
+        a = d[:, 0] ** 2 + d[:, 1] ** 2
+        b = start[:, 0] * d[:, 0] + start[:, 1] * d[:, 1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            wall = (-b + np.sqrt(b * b - a * (start[:, 0] ** 2 + start[:, 1] ** 2 - inner**2))) / a
+            end = np.minimum(wall, np.where(d[:, 2] < 0, (bottom - start[:, 2]) / d[:, 2], np.inf))
+            out = start[:, 2] + end * d[:, 2] > top  # over the rim
+        inside = np.where(out, np.inf, end + np.where(begins | ~goes_in, 0.0, first))
+        return np.where(begins | goes_in, inside, first)
 
     def normal(self, world: Array) -> Array:
         """Outward normal (3,), world frame, of the surface nearest to a point (3,) on it."""
@@ -73,9 +104,14 @@ class Shape:
                 gaps += [abs(p[axis] + self.size[axis] / 2), abs(p[axis] - self.size[axis] / 2)]
             local = np.array([[0, 0, -1], [0, 0, 1], [-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0]], float)
             return world_from_shape @ local[int(np.argmin(gaps))]
-        gaps.append(abs(np.hypot(p[0], p[1]) - self.size[0] / 2))
-        radial = np.array([p[0], p[1], 0.0]) / max(np.hypot(p[0], p[1]), 1e-9)
-        return world_from_shape @ [np.array([0, 0, -1.0]), np.array([0, 0, 1.0]), radial][int(np.argmin(gaps))]
+        away = np.hypot(p[0], p[1])
+        gaps.append(abs(away - self.size[0] / 2))
+        radial = np.array([p[0], p[1], 0.0]) / max(away, 1e-9)
+        normals = [np.array([0, 0, -1.0]), np.array([0, 0, 1.0]), radial]
+        if self.kind == "cup":
+            gaps += [abs(away - self._inner), abs(p[2] - self.size[1]) if away < self._inner else np.inf]
+            normals += [-radial, np.array([0, 0, 1.0])]
+        return world_from_shape @ normals[int(np.argmin(gaps))]
 
 
 def _slab(o: Array, d: Array, low: Array, high: Array) -> tuple[Array, Array]:

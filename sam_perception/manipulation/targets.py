@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -14,7 +14,9 @@ from sam_perception.frame import CameraIntrinsics
 from sam_perception.geometry.grid import PixelGrid, widened
 from sam_perception.manipulation import checks
 from sam_perception.manipulation.candidates import antipodal, side, top_down
+from sam_perception.manipulation.grasps import Grasps
 from sam_perception.manipulation.gripper import Gripper, gripper_of
+from sam_perception.manipulation.rims import rim_grasps
 from sam_perception.manipulation.space import Space, space_around
 from sam_perception.scene import GraspKind, GraspTarget, ObjectState, Plane, Track
 
@@ -29,35 +31,6 @@ _CENTRE_M = 0.06  # distance of the grasp from the middle of the object that hal
 _SIDE_AWAY = 0.35  # cosine; how far from across the line of sight a grasp from the side may close
 _UNSEEN_EXTENT = 0.5  # of the seen width, by which an object may go on unseen
 _SAME_M, _SAME_COSINE = 0.015, 0.94  # grasps closer than this in place and direction are one
-
-
-@dataclass(frozen=True, eq=False)
-class _Grasps:
-    """K grasps under examination; every array has one row per grasp."""
-
-    kinds: NDArray[np.intp]  # values of GraspKind
-    rotations: Array  # (K, 3, 3)
-    tips: Array  # (K, 3)
-    object_widths: Array  # (K,) visible extent of what is held
-    widths: Array  # (K,) opening
-    depths: Array  # (K,) how far the object reaches in from the tips
-    filled: Array  # (K,)
-    slants: Array  # (K,)
-    away: Array  # (K,) see `checks.unseen_ends`
-    unseen: Array  # (K,) share of the fingers' volume
-    palm_unseen: Array  # (K,) share of the palm's
-
-    def only(self, keep: Mask) -> _Grasps:
-        """Those to keep."""
-        return _Grasps(**{name: value[keep] for name, value in vars(self).items()})
-
-    @property
-    def pose(self) -> tuple[Array, Array, Array]:
-        """Rotations, tips and openings."""
-        return self.rotations, self.tips, self.widths
-
-    def __len__(self) -> int:
-        return len(self.tips)
 
 
 def scene_grasps(
@@ -90,9 +63,9 @@ def scene_grasps(
 def grasp_targets(object_id: int, space: Space, settings: GraspConfig) -> tuple[list[GraspTarget], str]:
     """Grasps of one object, best first and at most `max_targets`; none, and the reason why.
 
-    Candidates from above, from the side and on opposite patches are measured on the object's visible points
-    and kept if the object fits into the opening, is held within the friction cone, and neither the
-    fingers nor the palm come into anything else that is seen. What the camera cannot see
+    Candidates from above, from the side, on opposite patches and across rims are measured on the object's
+    visible points and kept if the object fits into the opening, is held within the friction cone, and neither
+    the fingers nor the palm come into anything else that is seen. What the camera cannot see
     counts against a grasp: more than `max_unseen_share` of the fingers there rules it out.
     """
     gripper = gripper_of(settings)
@@ -104,16 +77,20 @@ def grasp_targets(object_id: int, space: Space, settings: GraspConfig) -> tuple[
     grasps, reason = _holding(grasps, gripper, settings)
     if not reason:
         grasps, reason = _holding(_measured_finely(space, grasps, gripper, settings), gripper, settings)
+    rims = rim_grasps(space, gripper, settings.clearance_m)
+    if rims is not None:
+        rims = rims.only(rims.slants <= settings.friction)
+        grasps, reason = grasps.joined(rims), "" if len(rims) else reason
     if reason:
         return [], reason
     grasps, reason = _free(space, grasps, gripper, settings)
     if reason:
         return [], reason
-    targets = _ranked(_scored(object_id, space, grasps, gripper, settings), settings)
+    targets = _ranked(_scored(object_id, space, grasps, gripper, settings), grasps.rims, settings)
     return targets, "" if targets else f"no grasp is scored {settings.min_score:.2f} (grasps.min_score) or better"
 
 
-def _measured(space: Space, gripper: Gripper, settings: GraspConfig) -> _Grasps:
+def _measured(space: Space, gripper: Gripper, settings: GraspConfig) -> Grasps:
     """All candidates, with what each has between its fingers."""
     clearance = settings.clearance_m
     groups = [
@@ -125,7 +102,7 @@ def _measured(space: Space, gripper: Gripper, settings: GraspConfig) -> _Grasps:
     rotations, tips = np.concatenate([g.rotations for g in groups]), np.concatenate([g.tips for g in groups])
     held = checks.held(space, rotations, tips, gripper)
     tips = tips + held.shift_m[:, None] * rotations[:, :, 1]
-    return _Grasps(
+    return Grasps(
         kinds=kinds,
         rotations=rotations,
         tips=tips,
@@ -137,16 +114,17 @@ def _measured(space: Space, gripper: Gripper, settings: GraspConfig) -> _Grasps:
         away=checks.unseen_ends(rotations, tips, held),
         unseen=np.zeros(len(tips)),
         palm_unseen=np.zeros(len(tips)),
+        rims=np.zeros(len(tips), np.bool_),
     )
 
 
-def _measured_finely(space: Space, grasps: _Grasps, gripper: Gripper, settings: GraspConfig) -> _Grasps:
+def _measured_finely(space: Space, grasps: Grasps, gripper: Gripper, settings: GraspConfig) -> Grasps:
     shift, width = checks.width_held(space, grasps.rotations, grasps.tips, gripper)
     tips = grasps.tips + shift[:, None] * grasps.rotations[:, :, 1]
     return replace(grasps, tips=tips, object_widths=width, widths=width + 2 * settings.clearance_m)
 
 
-def _holding(grasps: _Grasps, gripper: Gripper, settings: GraspConfig) -> tuple[_Grasps, str]:
+def _holding(grasps: Grasps, gripper: Gripper, settings: GraspConfig) -> tuple[Grasps, str]:
     """Those that hold the object, or what is wrong with most of them."""
     reached = (grasps.filled >= _LEAST_HELD) & (grasps.depths >= _LEAST_GRIP_M)
     # From above, the far edge of the top is seen. From the side nothing is seen of what lies behind.
@@ -167,7 +145,7 @@ def _holding(grasps: _Grasps, gripper: Gripper, settings: GraspConfig) -> tuple[
     )
 
 
-def _free(space: Space, grasps: _Grasps, gripper: Gripper, settings: GraspConfig) -> tuple[_Grasps, str]:
+def _free(space: Space, grasps: Grasps, gripper: Gripper, settings: GraspConfig) -> tuple[Grasps, str]:
     """Those that touch nothing but the object as far as is seen, or why none is left."""
     grasps = _opened(grasps, gripper, settings)
     grasps = grasps.only(~checks.touches_support(space, *grasps.pose, gripper))
@@ -188,7 +166,7 @@ def _free(space: Space, grasps: _Grasps, gripper: Gripper, settings: GraspConfig
     return grasps, ""
 
 
-def _opened(grasps: _Grasps, gripper: Gripper, settings: GraspConfig) -> _Grasps:
+def _opened(grasps: Grasps, gripper: Gripper, settings: GraspConfig) -> Grasps:
     """With the opening to approach with: fully open where the far side is not seen.
 
     There the object is taken to go on by up to half of the width that is seen, and the gripper is moved
@@ -201,9 +179,7 @@ def _opened(grasps: _Grasps, gripper: Gripper, settings: GraspConfig) -> _Grasps
     return replace(grasps, widths=widths, tips=grasps.tips + shift[:, None] * grasps.rotations[:, :, 1])
 
 
-def _scored(
-    object_id: int, space: Space, grasps: _Grasps, gripper: Gripper, settings: GraspConfig
-) -> list[GraspTarget]:
+def _scored(object_id: int, space: Space, grasps: Grasps, gripper: Gripper, settings: GraspConfig) -> list[GraspTarget]:
     middle = space.own.mean(axis=0, dtype=np.float64)
     grip = grasps.tips - 0.5 * np.minimum(grasps.depths, gripper.finger_depth_m)[:, None] * grasps.rotations[:, :, 0]
     off_centre = np.linalg.norm(grip - middle, axis=1)
@@ -236,15 +212,18 @@ def _scored(
     return targets
 
 
-def _ranked(targets: list[GraspTarget], settings: GraspConfig) -> list[GraspTarget]:
-    """Best first, without those that nearly repeat a better one."""
-    chosen: list[GraspTarget] = []
-    for target in sorted(targets, key=lambda t: -t.score):
-        if target.score < settings.min_score or len(chosen) == settings.max_targets:
-            break
-        if not any(_same(target, other) for other in chosen):
-            chosen.append(target)
-    return chosen
+def _ranked(targets: list[GraspTarget], rims: Mask, settings: GraspConfig) -> list[GraspTarget]:
+    """Best first, without those that nearly repeat a better one; the best across a rim has a place among them."""
+    order = sorted(range(len(targets)), key=lambda k: -targets[k].score)
+    chosen: list[int] = []
+    for k in order:
+        if targets[k].score >= settings.min_score and not any(_same(targets[k], targets[c]) for c in chosen):
+            chosen.append(k)
+    best = chosen[: settings.max_targets]
+    rim = next((k for k in chosen if rims[k]), None)
+    if rim is not None and rim not in best and len(best) > 1:
+        best[-1] = rim
+    return [targets[k] for k in best]
 
 
 def _same(a: GraspTarget, b: GraspTarget) -> bool:
