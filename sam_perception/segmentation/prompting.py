@@ -118,7 +118,12 @@ class Prompter:
         else:
             rows = [tracked.ids.index(i) for i in ids]
             seen = tracked.recalled[upload(rows, tracked.recalled.device)]
+            # What an earlier click on this frame gave, or else what tracking gives now: what it gave before a late
+            # prompt changed the memories does not count any more.
             previous = torch.stack(
-                [frame.logits.get(i, tracked.decoded.logits[row]) for i, row in zip(ids, rows, strict=True)]
+                [
+                    frame.logits[i] if i in frame.prompted else tracked.decoded.logits[row]
+                    for i, row in zip(ids, rows, strict=True)
+                ]
             )
         return self._network.decode(seen, features, clicks, previous, fresh=new)
