@@ -81,13 +81,20 @@ def _sighting(frame: RgbdFrame, track: Track, settings: GeometryConfig) -> _Sigh
 
 def _placement(place: _Sighting, camera: CameraIntrinsics) -> Placement | None:
     """The middle of the mask at the median of its depth; None without depth, or outside what the lens model covers."""
-    rows, columns = np.nonzero(place.mask)
     if not np.isfinite(place.depth_m):
         return None
-    v = place.window[0].start + int(np.median(rows))
-    u = place.window[1].start + int(np.median(columns))
+    down, across = (np.count_nonzero(place.mask, axis=axis) for axis in (1, 0))
+    v = place.window[0].start + _median_index(down)
+    u = place.window[1].start + _median_index(across)
     ray = ray_grid(camera)[:, v, u]
     if not np.isfinite(ray).all():
         return None
     x, y = (float(c) * place.depth_m for c in ray)
-    return Placement((x, y, place.depth_m), place.depth_m * float(np.sqrt(len(rows) / (camera.fx * camera.fy))))
+    return Placement((x, y, place.depth_m), place.depth_m * float(np.sqrt(down.sum() / (camera.fx * camera.fy))))
+
+
+def _median_index(counts: NDArray[np.intp]) -> int:
+    """The median, rounded down, of numbers of which `counts` has how often each occurs."""
+    below = np.cumsum(counts)
+    middle = np.searchsorted(below, ((below[-1] - 1) // 2, below[-1] // 2), side="right")
+    return int(middle.sum()) // 2
