@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from sam_perception.segmentation.transfer import upload
 
+_LEAST_SPREAD = 0.05  # of the channels' mean: what hardly differs within a picture is not blown up
+
 
 def describe(features: torch.Tensor, masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(N, C) unit vectors of masks (N, H, W) in a picture with these features (1, C, h, w); zeros for no pixel.
@@ -25,6 +27,8 @@ def describe(features: torch.Tensor, masks: NDArray[np.bool_]) -> NDArray[np.flo
     weights = upload(shares.reshape(len(masks), -1), features.device).float()
     cells = features[0].float().flatten(1).T  # (hw, C)
     total = weights.sum(dim=1, keepdim=True)
-    means = (weights @ cells / total.clamp(min=1e-6) - cells.mean(dim=0)) / cells.std(dim=0).clamp(min=1e-6)
+    spread = cells.std(dim=0)
+    spread = spread.clamp(min=float(spread.mean()) * _LEAST_SPREAD + 1e-6)
+    means = (weights @ cells / total.clamp(min=1e-6) - cells.mean(dim=0)) / spread
     means = functional.normalize(means, dim=1) * (total > 0)
     return np.asarray(means.cpu().numpy(), np.float32)
