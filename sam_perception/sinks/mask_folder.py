@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -127,7 +126,7 @@ def draw_masks(rgb: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -> ND
 
 
 def _row(number: int, one: GeneratedMask) -> list[Any]:
-    scores = [f"{value:.6g}" if math.isfinite(value) else "" for value in (one.predicted_iou, one.stability_score)]
+    scores = [f"{value:.6g}" for value in (one.predicted_iou, one.stability_score)]
     return [number, one.area, *one.bbox, *one.point, *scores, *one.crop_box]
 
 

@@ -39,6 +39,8 @@ class PictureSource:
         self.rejected: list[str] = []
         self._video = self.path.is_file() and self.path.suffix.lower() in VIDEO_ENDINGS
         self._files = [] if self._video else self._found()
+        if self._video:
+            _opened(self.path)
 
     def __len__(self) -> int:
         """How many there are; for a video what its header says, which may be a little off."""
