@@ -111,20 +111,21 @@ def _find_mouth(space: Space, support: Plane) -> _Mouth | None:
     (x, y), _ = cv2.minEnclosingCircle(cv2.convexHull(band))
     centre = np.array([x, y], np.float64)
     away = band - centre
-    radius, turn = np.hypot(*away.T), np.arctan2(away[:, 1], away[:, 0])
-    sector = ((turn + np.pi) * (_DIRECTIONS / (2 * np.pi))).astype(int) % _DIRECTIONS
-    seen = [i for i in range(_DIRECTIONS) if np.count_nonzero(sector == i) >= 2]
-    # The outermost of a direction: the handle's own top and stray readings lie within or are few.
-    radii = np.array([float(np.percentile(radius[sector == i], 80.0)) for i in seen])
-    if len(seen) < _LEAST_RIM * _DIRECTIONS:
-        return None
-    middle = float(np.median(radii))
-    across = np.count_nonzero(radius < _MOUTH * middle)
-    if 2 * middle < _LEAST_MOUTH_M or across > _LID_SHARE * len(band):
+    radius = np.hypot(*away.T)
+    middle = float(np.median(radius))
+    lid = np.count_nonzero(radius < _MOUTH * middle) > _LID_SHARE * len(band)
+    if lid or 2 * middle < _LEAST_MOUTH_M:
         return None
     if _seen_inside(space, support, axes, centre, middle, top) < _LEAST_INSIDE:
         return None
-    angles = (np.array(seen) + 0.5) * (2 * np.pi / _DIRECTIONS) - np.pi
+    turn = np.arctan2(away[:, 1], away[:, 0])
+    sector = ((turn + np.pi) * (_DIRECTIONS / (2 * np.pi))).astype(int) % _DIRECTIONS
+    seen = np.flatnonzero(np.bincount(sector, minlength=_DIRECTIONS) >= 2)
+    if len(seen) < _LEAST_RIM * _DIRECTIONS:
+        return None
+    # The outermost of a direction: the handle's own top and stray readings lie within or are few.
+    radii = np.array([float(np.percentile(radius[sector == i], 80.0)) for i in seen])
+    angles = np.asarray((seen + 0.5) * (2 * np.pi / _DIRECTIONS) - np.pi, np.float64)
     return _Mouth(axes, centre, top, angles, radii)
 
 
