@@ -47,6 +47,7 @@ export class Stage extends EventTarget {
     this.#picture.getContext("2d").drawImage(image, 0, 0);
     image.close();
     this.shown = header;
+    this.#picture.dataset.stamp = header.stamp;
     if (this.#at) this.#probe();
   }
 
