@@ -197,6 +197,9 @@ class NavigationConfig(Validated):
     min_hole_px: int = setting(400, "pixels of a hole in depth that make an UNKNOWN segment", low=1, high=10_000_000)
     target_dilation_px: int = setting(6, "targets' masks are widened by this before they are cut out", low=0, high=200)
     match_distance_m: float = setting(0.3, "an obstacle may move this far between frames", low=0.001, high=100.0)
+    min_label_share: float = setting(
+        0.5, "of a plane's pixels must be called floor, or wall, for it to count", low=0.01, high=1.0
+    )
     forget_frames: int = setting(5, "frames for which an unseen obstacle keeps its id", low=0, high=10_000)
     everything_rate_hz: float = setting(
         0.0, "pictures cut up per second to tell obstacles apart that touch in depth; 0: none", low=0.0, high=60.0
@@ -299,9 +302,6 @@ class SemanticConfig(Validated):
     )
     wall: str = setting(
         "wall,building,door,windowpane,curtain,fence", "the model's classes that are walls, separated by commas"
-    )
-    min_share: float = setting(
-        0.5, "of a plane's labelled points must say floor, or wall, for it to count", low=0.01, high=1.0
     )
 
 

@@ -26,6 +26,7 @@ from sam_perception.prompts import AnyPrompt, Prompt, TextPrompt, check_label
 from sam_perception.scene import DepthEvidence, Lifted, Placement, Regions, Scene, Track
 from sam_perception.stages import StageError, Stages
 from sam_perception.stamps import StampOrder
+from sam_perception.surface_labels import SurfaceReader
 
 if TYPE_CHECKING:
     from sam_perception.segmentation import Tracks
@@ -142,6 +143,7 @@ class Perception:
         models = models or (load_models(self._config) if tracker is None else Models())
         self._discovery = Discovery(self._tracker, models, self._config)
         self._guesser = None if models.depth is None else DepthGuesser(models.depth)
+        self._surfaces = None if models.semantic is None else SurfaceReader(models.semantic)
 
     @property
     def config(self) -> PerceptionConfig:
@@ -292,9 +294,13 @@ class Perception:
                 scene = self._discovery.after(frame, scene)
         stages.timings_ms.update(self._discovery.take_timings_ms())
         self._lifted = {track.id: track.lifted for track in scene.objects}
+        labels = None
+        if self._surfaces is not None and Wanted.OBSTACLES in needed:
+            with stages.optional("semantic model"):
+                labels = self._surfaces.labels(frame, self._config.semantic)
         if Wanted.OBSTACLES in needed:
             with stages.optional("navigation"):
-                scene, around = self._look_around(frame, scene, pose or CameraPose())
+                scene, around = self._look_around(frame, scene, pose or CameraPose(), labels)
         if around is not None and self._config.navigation.everything_rate_hz > 0:
             with stages.optional("everything mode"):
                 self._cut_up.advance(frame, self._obstacles, self._config.navigation.everything_rate_hz)
@@ -344,13 +350,17 @@ class Perception:
             f"the {len(self.object_ids)} objects are kept and go on from the frames where they were pointed at",
         )
 
-    def _look_around(self, frame: RgbdFrame, scene: Scene, pose: CameraPose) -> tuple[Scene, Surroundings]:
+    def _look_around(
+        self, frame: RgbdFrame, scene: Scene, pose: CameraPose, labels: NDArray[np.uint8] | None
+    ) -> tuple[Scene, Surroundings]:
         """The scene with what is around its targets, unless the settings keep that for the grasps alone."""
         masks = [track.mask for track in scene.objects if track.state.visible]
         if self._config.depth.navigate and frame.guess is not None:
             scene = replace(scene, around_source=frame.depth_source)
             frame = frame_with_guess_as_depth(frame, self._config.geometry)
-        around = self._obstacles.update(frame, masks, up=pose.up, fixed_from_camera=pose.fixed_from_camera)
+        around = self._obstacles.update(
+            frame, masks, up=pose.up, fixed_from_camera=pose.fixed_from_camera, surface_labels=labels
+        )
         if self._config.navigation.enabled:
             scene = replace(
                 scene,

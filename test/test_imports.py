@@ -17,7 +17,7 @@ LAYERS: list[tuple[set[str], bool]] = [
     ({"geometry", "segmentation"}, False),
     ({"manipulation", "navigation", "discovery"}, False),
     ({"overlay_scene", "markers"}, True),
-    ({"guessed_depth"}, False),
+    ({"guessed_depth", "surface_labels"}, False),
     ({"perception"}, False),
     ({"sources", "sinks", "training"}, True),
     ({"benchmarks"}, False),

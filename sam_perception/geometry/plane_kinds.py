@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sam_perception.config import NavigationConfig
 from sam_perception.errors import ConfigError
 from sam_perception.geometry.planes import Found, Points, plane_axes
-from sam_perception.scene import Plane, PlaneKind
+from sam_perception.scene import Plane, PlaneKind, SurfaceLabel
 
 Vector = NDArray[np.float64]
 
@@ -43,12 +43,19 @@ def horizontal_plane(found: Sequence[Found], up: Vector, up_tolerance_deg: float
     return max(candidates, key=lambda i: np.count_nonzero(found[i].inliers), default=None)
 
 
-def ground_plane(points: Points, found: Sequence[Found], up: Vector, up_tolerance_deg: float) -> int | None:
+def ground_plane(
+    points: Points, found: Sequence[Found], up: Vector, up_tolerance_deg: float, told: Sequence[SurfaceLabel] = ()
+) -> int | None:
     """Index of the ground in this frame alone; None where nothing is horizontal.
 
     The largest horizontal plane, unless another one lies at least 0.1 m lower. `up` (3,) is known to
-    within `up_tolerance_deg`.
+    within `up_tolerance_deg`. Where labels say of horizontal planes that they are floor, it is the
+    largest of those; `told` has, for each plane, what they say.
     """
+    floors = [i for i, label in enumerate(told) if label is SurfaceLabel.FLOOR]
+    chosen = horizontal_plane([found[i] for i in floors], up, up_tolerance_deg)
+    if chosen is not None:
+        return floors[chosen]
     largest = horizontal_plane(found, up, up_tolerance_deg)
     if largest is None:
         return None
@@ -58,26 +65,31 @@ def ground_plane(points: Points, found: Sequence[Found], up: Vector, up_toleranc
 
 
 def describe_planes(
-    points: Points, found: Sequence[Found], ground: int | None, unseen_ground: tuple[Vector, float] | None = None
+    points: Points,
+    found: Sequence[Found],
+    ground: int | None,
+    unseen_ground: tuple[Vector, float] | None = None,
+    told: Sequence[SurfaceLabel] = (),
 ) -> list[Plane]:
     """Tell tables and walls apart, by normal and height above the ground.
 
     `ground` is the index of the ground among `found`; where it is known but not seen in this frame,
     `unseen_ground` is its normal and offset. Horizontal planes at least 0.1 m above it are TABLEs if they are
-    large enough to be one. An upright plane is a WALL if it is large and next to nothing is seen behind it.
+    large enough to be one. An upright plane is a WALL if it is large and next to nothing is seen behind it, or
+    if labels say so, which are in `told` for each plane; one that they call floor is none.
     """
     base = unseen_ground if ground is None else (found[ground].normal, found[ground].offset_m)
     levels = {} if base is None else _levels_m(points, found, *base)
     planes = []
     for i, f in enumerate(found):
-        on = points[f.inliers]
+        on, label = points[f.inliers], told[i] if told else SurfaceLabel.UNKNOWN
         outline, area, extent = _outline(on, f.normal, f.offset_m)
         kind = PlaneKind.OTHER
         if i == ground:
             kind = PlaneKind.GROUND
         elif levels.get(i, 0.0) >= LEVEL_M and area >= _TABLE_AREA_M2:
             kind = PlaneKind.TABLE
-        elif base is not None and extent >= _WALL_EXTENT_M and _is_wall(points, f, base[0]):
+        elif base is not None and _is_wall(points, f, base[0], extent, label):
             kind = PlaneKind.WALL
         distance = on.astype(np.float64) @ f.normal + f.offset_m
         share = float(np.count_nonzero(f.inliers)) / max(len(points), 1)
@@ -95,8 +107,12 @@ def _levels_m(points: Points, found: Sequence[Found], normal: Vector, offset_m: 
     return levels
 
 
-def _is_wall(points: Points, plane: Found, vertical: Vector) -> bool:
+def _is_wall(points: Points, plane: Found, vertical: Vector, extent_m: float, told: SurfaceLabel) -> bool:
     if abs(angle_deg(plane.normal, vertical) - 90.0) > _UPRIGHT_DEG:
+        return False
+    if told is not SurfaceLabel.UNKNOWN:
+        return told is SurfaceLabel.WALL
+    if extent_m < _WALL_EXTENT_M:
         return False
     behind = points @ plane.normal.astype(np.float32) + np.float32(plane.offset_m) < -0.05
     return bool(np.count_nonzero(behind & ~plane.inliers) <= _BEHIND_SHARE * len(points))

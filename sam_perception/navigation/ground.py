@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sam_perception.geometry.moved import moved_plane
 from sam_perception.geometry.plane_kinds import LEVEL_M, angle_deg, describe_planes, ground_plane
 from sam_perception.geometry.planes import Found, Points
-from sam_perception.scene import Plane, PlaneKind
+from sam_perception.scene import Plane, PlaneKind, SurfaceLabel
 
 Vector = NDArray[np.float64]
 
@@ -65,14 +65,22 @@ class GroundTracker:
         return [(k.normal, k.offset_m) for k in self._known]
 
     def update(
-        self, points: Points, found: Sequence[Found], up: Vector, up_tolerance_deg: float, switch_frames: int
+        self,
+        points: Points,
+        found: Sequence[Found],
+        up: Vector,
+        up_tolerance_deg: float,
+        switch_frames: int,
+        told: Sequence[SurfaceLabel] = (),
     ) -> tuple[Plane, ...]:
         """The planes of this frame (found among points (N, 3)) with ids and kinds.
+
+        `told` is, for each of them, what the labels of its pixels say; empty: there are none.
 
         A ground that is known but out of sight is the last of them: no share of the points, no outline.
         """
         ids = self._ids(found)
-        alone = ground_plane(points, found, up, up_tolerance_deg)
+        alone = ground_plane(points, found, up, up_tolerance_deg, told)
         ground = ids.index(self._ground_id) if self._ground_id in ids else None
         if ground is not None and angle_deg(found[ground].normal, up) > up_tolerance_deg:
             ground, self._ground_id = None, 0
@@ -82,7 +90,7 @@ class GroundTracker:
         if (ground is None and unseen is None) or self._against >= switch_frames:
             ground, unseen, self._against = alone, None, 0
             self._ground_id = 0 if alone is None else ids[alone]
-        planes = describe_planes(points, found, ground, unseen)
+        planes = describe_planes(points, found, ground, unseen, told)
         named = [dataclasses.replace(plane, id=i) for plane, i in zip(planes, ids, strict=True)]
         if unseen is not None:
             nothing = np.zeros((0, 3))

@@ -19,6 +19,7 @@ from sam_perception.navigation.clusters import cluster
 from sam_perception.navigation.ground import GroundTracker
 from sam_perception.navigation.plane_map import PlaneMap
 from sam_perception.navigation.segments import hole_segments, segment_of, top_m
+from sam_perception.navigation.surface_votes import votes
 from sam_perception.navigation.things import ClusterView, ThingMemory
 from sam_perception.scene import ObstacleKind, ObstacleSegment, Plane, PlaneKind
 
@@ -100,6 +101,7 @@ class ObstacleMap:
         region_masks: Sequence[Mask] = (),
         up: NDArray[np.float64] | None = None,
         fixed_from_camera: NDArray[np.float64] | None = None,
+        surface_labels: NDArray[np.uint8] | None = None,
     ) -> Surroundings:
         """Ground, planes, obstacles and the rest of one frame.
 
@@ -109,13 +111,16 @@ class ObstacleMap:
         gravity's opposite in the camera's optical frame (IMU or tf), which is trusted more than the
         settings' `up_x` to `up_z`. With `fixed_from_camera` (4, 4), the camera's pose in a frame
         that does not move, ids hold while the camera moves fast, and planes are averaged
-        over time; without it ids hold only as far as frame-to-frame association goes.
+        over time; without it ids hold only as far as frame-to-frame association goes. `surface_labels`
+        (H, W) are `SurfaceLabel` values: planes that they call floor are preferred as ground, and
+        upright ones that they call wall are walls.
         """
         settings = self._settings
         grid = pixel_grid(frame, self._geometry, settings.pixel_step)
         targets = grid.mask(widened(target_masks, (frame.height, frame.width), settings.target_dilation_px))
         scene = grid.valid & ~targets
-        planes, fixed_planes = self._find_planes(grid.points[scene], up, fixed_from_camera)
+        labels = None if surface_labels is None else surface_labels.ravel().take(grid.index)[scene]
+        planes, fixed_planes = self._find_planes(grid.points[scene], up, fixed_from_camera, labels)
         ground = next((p for p in planes if p.kind is PlaneKind.GROUND), None)
         segments = self._segments(frame, grid, scene, planes, ground, region_masks)
         segments += hole_segments(grid, targets, ground, settings.min_hole_px, self._geometry.max_depth_m)
@@ -128,6 +133,7 @@ class ObstacleMap:
         points: NDArray[np.float32],
         up: NDArray[np.float64] | None,
         pose: NDArray[np.float64] | None,
+        labels: NDArray[np.uint8] | None,
     ) -> tuple[tuple[Plane, ...], tuple[Plane, ...]]:
         """The frame's own planes, and those of the fixed frame where the camera's pose in it is known."""
         settings = self._settings
@@ -144,7 +150,8 @@ class ObstacleMap:
         known_up, within_deg = self._prior_up, settings.up_tolerance_deg
         if up is not None:
             known_up, within_deg = up / np.linalg.norm(up), settings.gravity_tolerance_deg
-        planes = self._tracker.update(points, found, known_up, within_deg, settings.ground_switch_frames)
+        told = votes(labels, found, settings.min_label_share)
+        planes = self._tracker.update(points, found, known_up, within_deg, settings.ground_switch_frames, told)
         if pose is None:
             return planes, ()
         seen = [(plane, points[f.inliers]) for plane, f in zip(planes, found, strict=False)]
