@@ -54,7 +54,10 @@ class Validated:
 def _checked(f: dataclasses.Field[Any], value: Any) -> Value:
     expected = type(f.default)
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise ConfigError(f"{f.name} is larger than any float ({value.bit_length()} bits): pass another") from None
     if type(value) is not expected:
         raise ConfigError(f"{f.name} is {value!r} ({type(value).__name__}): pass a {expected.__name__}")
     low, high, choices = f.metadata["low"], f.metadata["high"], f.metadata["choices"]
