@@ -1,11 +1,13 @@
-"""Files that are there as a whole or not at all."""
+"""Files that are there as a whole or not at all, and texts that others wrote."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -28,3 +30,32 @@ def replaced(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             unfinished.unlink()
         raise
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: it is none, or nested too deeply, or not UTF-8.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def parsed_yaml(text: str) -> Any:
+    """What a YAML text says, in plain values.
+
+    Raises:
+        ValueError: it is none. PyYAML lets through whatever its parts raise: an impossible date, a
+            number that is none, too many brackets.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except Exception as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None

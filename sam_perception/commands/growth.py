@@ -36,8 +36,8 @@ class Growth:
         verdict = "GROWS" if self.grows else "does not grow"
         sure = f"95 %: {self.low_per_h:+.2f} to {self.high_per_h:+.2f}"
         return (
-            f"{verdict}: {self.slope_per_h:+.2f} {self.unit}/h ({sure}), {self.growth:+.2f} {self.unit} in all, "
-            f"{self.tolerance:g} allowed"
+            f"{verdict}: {self.slope_per_h:+.2f} {self.unit}/h ({sure}), {self.growth:+.1f} {self.unit} in all, "
+            f"{self.tolerance:.3g} allowed"
         )
 
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sam_perception.config import PerceptionConfig, settings_of, with_settings
 from sam_perception.errors import ConfigError
+from sam_perception.files import parsed_yaml
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,10 +41,10 @@ def config_from(arguments: argparse.Namespace) -> PerceptionConfig:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parsed_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): give a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}: write 'name: value' lines")

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -136,7 +135,9 @@ class ObjectStore:
                     )
                     for p in sorted(meta["pictures"], key=lambda p: p["stamp_ns"])
                 ]
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        except PerceptionError:
+            raise
+        except Exception as error:  # zip, numpy, JSON and OpenCV each raise their own
             raise SourceError(f"{self._path} cannot be read ({error}): point at the objects again") from error
 
 

@@ -7,7 +7,6 @@ Nothing is ever unpickled, and nothing is downloaded unless asked for.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from sam_perception.errors import CheckpointError, ConfigError, ModelError, ModelNotFound
+from sam_perception.files import parsed_json
 from sam_perception.segmentation.export_manifest import is_exported
 
 PACKAGED = ("nano",)
@@ -183,16 +183,23 @@ def verify_checksums(folder: Path) -> None:
     sums = folder / CHECKSUMS
     if not sums.is_file():
         return
-    for line in sums.read_text().splitlines():
+    try:
+        lines = sums.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{sums} cannot be read ({error}): get the checkpoint again") from error
+    for line in lines:
         expected, _, name = line.strip().partition(" ")
         name = name.strip().lstrip("*")
         if not name:
             continue
         file = folder / name
-        seen = sha256_of(file) if file.is_file() else "no file"
+        try:
+            seen = sha256_of(file) if file.is_file() else "no file"
+        except OSError:  # not even a name that a file can have
+            seen = "no file"
         if seen != expected:
             raise CheckpointError(
-                f"{file} does not match its checksum (sha256 {seen[:16]}, expected {expected[:16]}): "
+                f"{str(file)[:300]} does not match its checksum (sha256 {seen[:16]}, expected {expected[:16]}): "
                 "it is damaged or was changed; get it again"
             )
 
@@ -211,7 +218,7 @@ def _read_config(folder: Path) -> Any:
 
     file = folder / CONFIG
     try:
-        entries = json.loads(file.read_text())
+        entries = parsed_json(file.read_bytes())
     except ValueError as error:
         raise CheckpointError(f"{file} is not JSON ({error}): get the checkpoint again") from error
     kind = entries.get("model_type") if isinstance(entries, dict) else None

@@ -75,14 +75,19 @@ class Rle:
         """Runs from either of COCO's dictionaries.
 
         Raises:
-            MalformedImage: the runs do not add up to the size.
+            MalformedImage: not such a dictionary, or the runs do not add up to the size.
         """
-        height, width = (int(n) for n in entry["size"])
-        counts = entry["counts"]
-        if isinstance(counts, bytes):
-            counts = counts.decode("ascii")
-        runs = _unpacked(counts) if isinstance(counts, str) else counts
-        if any(n < 0 for n in runs) or sum(runs) != height * width:
+        try:
+            height, width = (int(n) for n in entry["size"])
+            counts = entry["counts"]
+            if isinstance(counts, bytes):
+                counts = counts.decode("ascii")
+            runs = _unpacked(counts) if isinstance(counts, str) else [int(n) for n in counts]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise MalformedImage(
+                f"{str(entry)[:60]!r} are no run lengths ({type(error).__name__}: {error}): size and counts are needed"
+            ) from error
+        if min(height, width) < 0 or any(not 0 <= n < 2**32 for n in runs) or sum(runs) != height * width:
             raise MalformedImage(
                 f"runs of a {width} x {height} mask add up to {sum(runs)}, wanted {height * width}: "
                 "the encoding is cut off or of another picture"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.errors import FrameError, MalformedImage, PerceptionError, SourceError
+from sam_perception.files import parsed_json
 from sam_perception.frame import CameraIntrinsics, DistortionModel, RgbdFrame
 from sam_perception.images import depth_from_millimetres
 from sam_perception.sources.source import Rejection
@@ -160,7 +160,7 @@ def _read_picture(path: Path, flags: int) -> NDArray[Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parsed_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SourceError(f"{path} cannot be read ({error.strerror}): the folder needs it") from None
     except ValueError as error:
@@ -193,7 +193,7 @@ def _read_intrinsics(path: Path) -> CameraIntrinsics:
         )
     except PerceptionError as error:
         raise SourceError(f"{path}: {error}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SourceError(f"{path} has a value of the wrong kind ({error}): give numbers") from None
 
 

@@ -31,6 +31,7 @@ import yaml
 from numpy.typing import NDArray
 
 from sam_perception.errors import PerceptionError, PromptError
+from sam_perception.files import parsed_yaml
 from sam_perception.prompts import AnyPrompt, BoxPrompt, MaskPrompt, PointPrompt, TextPrompt
 
 _KEYS = (
@@ -82,11 +83,11 @@ def read_prompts(path: Path | str) -> PromptSchedule:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
+        entries = parsed_yaml(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        entries = yaml.safe_load(text)
     except OSError as error:
         raise PromptError(f"{path} cannot be read ({error.strerror}): give a prompts.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise PromptError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if node is None or not isinstance(entries, list) or not entries:
         raise PromptError(f"{path} holds {type(entries).__name__}: write a list, one '- object_id: ...' per prompt")
@@ -112,7 +113,7 @@ def _entry(entry: Any, folder: Path, where: str) -> ScheduledPrompt:
         return ScheduledPrompt(_prompt(entry, folder), frame, stamp_ns, where)
     except PerceptionError as error:
         raise type(error)(f"{where}: {error}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PromptError(f"{where}: {error}; write numbers, as in 'box: [10, 20, 30, 40]'") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.errors import MalformedImage, SourceError
+from sam_perception.files import parsed_json
 from sam_perception.training.recordings import Recording
 
 MAX_OBJECTS = 255  # instance ids of one picture fit into 8 bits
@@ -100,31 +100,39 @@ def _big_enough(recording: Recording, ids: NDArray[np.uint16]) -> list[int]:
 
 def _is_coco(path: Path) -> bool:
     try:
-        values = json.loads(path.read_text())
+        values = parsed_json(path.read_bytes())
     except ValueError:
         return False
     return isinstance(values, dict) and {"images", "annotations"} <= set(values)
 
 
 def _coco(path: Path) -> list[Example]:
-    values = json.loads(path.read_text())
+    values = parsed_json(path.read_bytes())
     by_image: dict[Any, list[dict[str, Any]]] = {}
-    for annotation in values["annotations"]:
-        if not annotation.get("iscrowd") and annotation.get("segmentation"):
-            by_image.setdefault(annotation["image_id"], []).append(annotation)
     examples = []
-    for image in values["images"]:
-        own = by_image.get(image["id"], [])
-        if own:
-            examples.append(Example(str(image["file_name"]), _coco_reader(path.parent, image, own)))
+    try:
+        for annotation in values["annotations"]:
+            if not annotation.get("iscrowd") and annotation.get("segmentation"):
+                by_image.setdefault(annotation["image_id"], []).append(annotation)
+        for image in values["images"]:
+            own = by_image.get(image["id"], [])
+            if own:
+                examples.append(
+                    Example(str(image["file_name"]), _coco_reader(path.parent, str(image["file_name"]), own))
+                )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise SourceError(
+            f"{path} is not as COCO's format has it ({type(error).__name__}: {error}): images need id and file_name, "
+            "annotations image_id and segmentation"
+        ) from error
     return examples
 
 
 def _coco_reader(
-    folder: Path, image: dict[str, Any], annotations: list[dict[str, Any]]
+    folder: Path, name: str, annotations: list[dict[str, Any]]
 ) -> Callable[[], tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     def read() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        places = [folder / image["file_name"], folder / "images" / image["file_name"]]
+        places = [folder / name, folder / "images" / name]
         rgb = read_rgb(next((p for p in places if p.is_file()), places[0]))
         ids = np.zeros(rgb.shape[:2], np.uint8)
         masks = [coco_mask(a["segmentation"], *rgb.shape[:2]) for a in annotations[:MAX_OBJECTS]]
@@ -142,6 +150,15 @@ def coco_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
     Raises:
         SourceError: of another kind, or for a picture of another size.
     """
+    try:
+        return _coco_mask(segmentation, height, width)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise SourceError(
+            f"segmentation {str(segmentation)[:60]!r} is neither polygons nor run lengths ({error}): export again"
+        ) from error
+
+
+def _coco_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
     if isinstance(segmentation, list):
         mask = np.zeros((height, width), np.uint8)
         for polygon in segmentation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.errors import MalformedImage, SourceError
+from sam_perception.files import parsed_json
 
 _ENDINGS = (".png", ".jpg", ".jpeg")
 # What labels.json calls things that are no objects to segment.
@@ -50,9 +50,11 @@ class Recording:
         if not file.is_file():
             return {}
         try:
-            values: dict[str, Any] = json.loads(file.read_text())
+            values: dict[str, Any] = parsed_json(file.read_text())
         except ValueError as error:
             raise SourceError(f"{file} is no JSON ({error}): mend or remove it") from error
+        if not isinstance(values, dict):
+            raise SourceError(f"{file} holds a {type(values).__name__}: it must hold an object with named values")
         return values
 
     def _ignored(self) -> set[int]:
