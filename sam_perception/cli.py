@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sam_perception.commands import demo, doctor, export, process, recover, segment, soak
+from sam_perception.commands import bench, demo, doctor, export, process, recover, segment, soak
 from sam_perception.errors import PerceptionError
 from sam_perception.training.commands import add_eval_parser, add_train_parser
 
@@ -36,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     process.add_parser(subparsers)
     segment.add_parser(subparsers)
     export.add_parser(subparsers)
+    bench.add_parser(subparsers)
     doctor.add_parser(subparsers)
     recover.add_parser(subparsers)
     soak.add_parser(subparsers)

@@ -30,6 +30,15 @@ def describe_machine(threads: int, device: Any = None) -> dict[str, str]:
     return facts
 
 
+def use_threads(threads: int | None) -> int:
+    """Let torch use so many threads, or leave it its own choice; how many it uses."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return int(torch.get_num_threads())
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
