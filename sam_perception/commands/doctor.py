@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from sam_perception.commands import doctor_machine, doctor_ros, doctor_topics
+from sam_perception.commands import doctor_machine, doctor_ros, doctor_runtimes, doctor_topics
 from sam_perception.commands.doctor_machine import FAIL, OK, WARN, Finding, Machine
 from sam_perception.errors import SourceError
 from sam_perception.sources.topics import KNOWN, CameraTopics
@@ -76,6 +77,7 @@ def examine(machine: Machine, model: str, listen_s: float, asked: CameraTopics |
         ("shared memory", doctor_ros.check_shared_memory),
         ("gpu", _check_gpu),
         ("models", partial(_check_models, model=model)),
+        ("runtimes", _check_runtimes),
         ("camera", _check_camera),
     ]
     for name, check in checks:
@@ -116,10 +118,29 @@ def _check_gpu(machine: Machine) -> Finding:
 
 def _check_models(machine: Machine, model: str) -> Finding:
     del machine
+    from sam_perception.segmentation.export_manifest import is_exported
     from sam_perception.segmentation.models import MODEL_NAMES, find_checkpoint, verify_checksums
+    from sam_perception.segmentation.onnx_model import verify_exported
 
     names: Sequence[str] = MODEL_NAMES
-    return doctor_machine.check_models(model, names, find_checkpoint, verify_checksums)
+
+    def find(name: str) -> Path:
+        folder = Path(name).expanduser()
+        return folder if name == model and is_exported(folder) else find_checkpoint(name)
+
+    def verify(folder: Path) -> None:
+        (verify_exported if is_exported(folder) else verify_checksums)(folder)
+
+    return doctor_machine.check_models(model, names, find, verify)
+
+
+def _check_runtimes(machine: Machine) -> Finding:
+    def providers() -> Sequence[str]:
+        from sam_perception.segmentation.onnx_runtime import available_providers
+
+        return available_providers()
+
+    return doctor_runtimes.check_runtimes(machine, providers)
 
 
 def _check_camera(machine: Machine) -> Finding:

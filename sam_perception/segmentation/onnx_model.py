@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sam_perception.errors import CheckpointError, ConfigError
-from sam_perception.segmentation.export_manifest import ExportManifest, read_manifest
+from sam_perception.segmentation.export_manifest import read_manifest
 from sam_perception.segmentation.models import sha256_of
 from sam_perception.segmentation.onnx_network import OnnxNetwork
 from sam_perception.segmentation.onnx_runtime import resolve_provider
@@ -32,12 +32,17 @@ def open_exported(folder: Path, device: str = "auto", dtype: str = "auto") -> On
             f"dtype is {dtype}, {folder} was exported as {manifest.number_format}: set dtype to auto, or export again "
             "with --quantize"
         )
-    _verify(folder, manifest)
+    verify_exported(folder)
     return OnnxNetwork(folder, manifest, provider, index)
 
 
-def _verify(folder: Path, manifest: ExportManifest) -> None:
-    for part in manifest.parts.values():
+def verify_exported(folder: Path) -> None:
+    """Check an exported folder's parts against its manifest.
+
+    Raises:
+        CheckpointError: the manifest is not readable; a part differs or is missing.
+    """
+    for part in read_manifest(folder).parts.values():
         file = folder / part.file
         seen = sha256_of(file) if file.is_file() else "no file"
         if seen != part.sha256:

@@ -108,6 +108,17 @@ def test_damage_is_found(exported: Path, tmp_path: Path) -> None:
         load_model(out, "cpu")
 
 
+def test_the_doctor_looks_at_exported_models(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["doctor", "--listen", "0", "--model", str(exported)])
+    assert f"models         {exported} in {exported}" in capsys.readouterr().out
+    shutil.copytree(exported, tmp_path / "damaged")
+    (tmp_path / "damaged/memory_encoder.onnx").write_bytes(b"")
+    assert main(["doctor", "--listen", "0", "--model", str(tmp_path / "damaged")]) == 1
+    assert "memory_encoder.onnx does not match its manifest" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", "tensorrt"])
 def test_a_device_that_is_not_there_is_refused(exported: Path, device: str) -> None:
     if len(ort.get_available_providers()) > 2:
