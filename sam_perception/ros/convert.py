@@ -18,26 +18,29 @@ from sam_perception.ros.message_types import RosTypes
 _TYPES = RosTypes()
 
 
-def frame_from_msgs(color: Message, depth: Message, info: Message) -> RgbdFrame:
+def frame_from_msgs(color: Message, depth: Message | None, info: Message) -> RgbdFrame:
     """One frame from a colour image, its depth image and the colour camera's camera_info.
 
-    Stamp and frame are the colour image's. An rgb8 image without padding is not copied.
+    Stamp and frame are the colour image's. Without a depth image there is no return
+    anywhere. An rgb8 image without padding is not copied.
 
     Raises:
         FrameIdMismatch: the three do not name one optical frame.
         FrameError: as `images` and `RgbdFrame` raise it for encodings, sizes, intrinsics and stamps.
     """
     frame_id = color.header.frame_id
+    depth_frame_id = frame_id if depth is None else depth.header.frame_id
     for name, other, cure in (
-        ("depth", depth.header.frame_id, "start realsense2_camera with align_depth.enable:=true and use its "
+        ("depth", depth_frame_id, "start realsense2_camera with align_depth.enable:=true and use its "
          "aligned_depth_to_color topic"),
         ("camera_info", info.header.frame_id, "use the camera_info topic beside the colour image"),
     ):  # fmt: skip
         if other != frame_id:
             raise FrameIdMismatch(f"{name} is in frame {other!r}, the colour image in {frame_id!r}: {cure}")
+    rgb = rgb_from_image(*_image_fields(color))
     return RgbdFrame(
-        rgb=rgb_from_image(*_image_fields(color)),
-        depth_m=depth_from_image(*_image_fields(depth)),
+        rgb=rgb,
+        depth_m=np.zeros(rgb.shape[:2], np.float32) if depth is None else depth_from_image(*_image_fields(depth)),
         intrinsics=intrinsics_from_msg(info),
         stamp_ns=messages.stamp_ns_of(color.header.stamp),
         frame_id=frame_id,

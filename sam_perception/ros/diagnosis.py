@@ -44,6 +44,8 @@ def diagnose_inputs(health: HealthSnapshot, wiring: Mapping[str, Wiring], config
     problems: list[tuple[int, str]] = []
     values: dict[str, str] = {}
     for name, stream in health.streams.items():
+        if name not in wiring:  # it is not listened to
+            continue
         wire = wiring[name]
         values[f"{name} topic"] = wire.topic
         values[f"{name} publishers"] = str(wire.publishers)
@@ -61,6 +63,8 @@ def diagnose_inputs(health: HealthSnapshot, wiring: Mapping[str, Wiring], config
             )  # fmt: skip
     values["expected rate Hz"] = f"{config.expected_rate_hz:.1f}" if config.expected_rate_hz else "any"
     color, depth = health.streams[COLOR], health.streams[DEPTH]
+    if DEPTH not in wiring:
+        return _status("inputs", problems, f"{color.rate_hz:.1f} Hz color, no depth wanted", values)
     if color.silent_s > config.timeout_s >= depth.silent_s:
         problems.insert(0, (ERROR, "depth arrives, color does not"))
     elif depth.silent_s > config.timeout_s >= color.silent_s:

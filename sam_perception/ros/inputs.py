@@ -34,7 +34,7 @@ class Pair:
     """What one frame is made from."""
 
     color: Message
-    depth: Message
+    depth: Message  # None where input.depth is none
     info: Message
     received_s: float  # monotonic clock, when the last of them came
 
@@ -82,11 +82,15 @@ class Inputs:
         asked = config.input
         self._subscriptions = {
             COLOR: self._subscribe(COLOR, Image, self._on_color, asked.color_reliability, asked.queue_depth),
-            DEPTH: self._subscribe(DEPTH, Image, self._on_depth, asked.depth_reliability, asked.queue_depth),
             CAMERA_INFO: self._subscribe(
                 CAMERA_INFO, CameraInfo, self._on_info, asked.camera_info_reliability, asked.queue_depth
             ),
         }
+        self._with_depth = asked.depth == "required"
+        if self._with_depth:
+            self._subscriptions[DEPTH] = self._subscribe(
+                DEPTH, Image, self._on_depth, asked.depth_reliability, asked.queue_depth
+            )
 
     def close(self) -> None:
         """Subscribe no longer."""
@@ -126,7 +130,10 @@ class Inputs:
 
     def _on_color(self, msg: Image) -> None:
         self._health.received(COLOR)
-        self._add(self._synchronizer.add_color, msg)
+        if self._with_depth:
+            self._add(self._synchronizer.add_color, msg)
+        else:
+            self._infos.add_pair(msg, None)
 
     def _on_depth(self, msg: Image) -> None:
         self._health.received(DEPTH)

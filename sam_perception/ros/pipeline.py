@@ -267,7 +267,7 @@ class Pipeline:
         change = self._deadline.spent((end_s - start_s) * 1e3)
         if change:
             self._complaints.note(change)
-        self._health.processed(latencies_ms, float(np.count_nonzero(frame.depth_m > 0) / frame.depth_m.size))
+        self._health.processed(latencies_ms, _valid_share(pair, frame))
 
     def _step(self, frame: RgbdFrame, parts: Wanted, plan: Plan) -> tuple[Scene, Wanted]:
         """The scene, and what it lacks because a stage failed or the deadline leaves no time for it."""
@@ -290,3 +290,8 @@ class Pipeline:
             self.refuse(PromptError(reason))
         for note in scene.notes:
             self._complaints.note(note)
+
+
+def _valid_share(pair: Pair, frame: RgbdFrame) -> float:
+    """Pixels with depth, as a share; NaN where none is listened to."""
+    return float("nan") if pair.depth is None else float(np.count_nonzero(frame.depth_m > 0) / frame.depth_m.size)

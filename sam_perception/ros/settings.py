@@ -20,6 +20,11 @@ class InputConfig(Validated):
     camera_info_reliability: str = setting(
         "best_effort", "reliability asked of color/camera_info", choices=_RELIABILITY
     )
+    depth: str = setting(
+        "required",
+        "required: pairs of colour and depth; none: colour alone, with what depth.mode estimate guesses for depth",
+        choices=("required", "none"),
+    )
     queue_depth: int = setting(5, "messages that DDS keeps per input topic", low=1, high=100)
     expected_rate_hz: float = setting(
         0.0, "rate at which images should come, for diagnostics; 0: any rate will do", low=0.0, high=1000.0
