@@ -21,9 +21,12 @@ _PIXELS_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """N masks of one crop with what speaks for them."""
+    """N masks of one crop with what speaks for them.
 
-    rles: tuple[Rle, ...]  # N, of the crop's size
+    Kept as the model's small logits: only what is left after suppression is worth a mask of the crop's size.
+    """
+
+    logits: Tensor  # (N, h, w) on the device
     boxes: NDArray[np.int64]  # (N, 4) first and last column and row of the mask: x_min, y_min, x_max, y_max
     ious: NDArray[np.float32]  # (N,) as the model predicts them
     stability: NDArray[np.float32]  # (N,)
@@ -33,7 +36,7 @@ class Candidates:
     def join(parts: list[Candidates]) -> Candidates:
         """All of them, in their order."""
         return Candidates(
-            tuple(rle for part in parts for rle in part.rles),
+            torch.cat([part.logits for part in parts]),
             np.concatenate([part.boxes for part in parts]),
             np.concatenate([part.ious for part in parts]),
             np.concatenate([part.stability for part in parts]),
@@ -42,8 +45,18 @@ class Candidates:
 
     def rows(self, rows: NDArray[np.integer]) -> Candidates:
         """Some of them, in the order of `rows`."""
-        kept = tuple(self.rles[int(row)] for row in rows)
-        return Candidates(kept, self.boxes[rows], self.ious[rows], self.stability[rows], self.points[rows])
+        index = torch.from_numpy(np.asarray(rows, np.int64)).to(self.logits.device)
+        return Candidates(
+            self.logits[index], self.boxes[rows], self.ious[rows], self.stability[rows], self.points[rows]
+        )
+
+    @torch.inference_mode()
+    def masks(self, size: Size, scaling: PictureScaling) -> tuple[Rle, ...]:
+        """N masks of the crop's `size`."""
+        rles: list[Rle] = []
+        for some in torch.split(self.logits, _at_once(size)):
+            rles += [Rle.of(mask) for mask in (scaling.enlarged(some, size) > 0).cpu().numpy()]
+        return tuple(rles)
 
 
 @torch.inference_mode()
@@ -61,37 +74,43 @@ def candidates_of(
         scaling: from the model's masks to that size.
         config: the thresholds.
     """
-    of_point = torch.arange(len(points), device=logits.device).repeat_interleave(logits.shape[1])
     flat, scores = logits.flatten(0, 1), ious.flatten()
     sure = torch.nonzero(scores > config.pred_iou_thresh)[:, 0]
-    rles: list[Rle] = []
-    rows: list[NDArray[np.int64]] = []
-    stability: list[NDArray[np.float32]] = []
-    at_once = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
-    for some in torch.split(sure, at_once):
-        full = scaling.enlarged(flat[some], size)
-        stable = _stability(full, config.stability_score_offset)
-        good = (stable >= config.stability_score_thresh) & (full > 0).flatten(1).any(dim=1)
-        masks = (full[good] > 0).cpu().numpy()
-        rles += [Rle.of(mask) for mask in masks]
-        rows.append(some[good].cpu().numpy())
-        stability.append(stable[good].cpu().numpy())
-    kept = np.concatenate(rows) if rows else np.zeros(0, np.int64)
-    index = torch.from_numpy(kept).to(logits.device)
+    told = [_judged(scaling.enlarged(flat[some], size), config) for some in torch.split(sure, _at_once(size))]
+    stable = torch.cat([s for s, _ in told]) if told else torch.zeros(0, device=flat.device)
+    boxes = torch.cat([b for _, b in told]) if told else torch.zeros(0, 4, dtype=torch.int64, device=flat.device)
+    good = (stable >= config.stability_score_thresh) & (boxes[:, 2] >= 0)
+    kept = sure[good]
+    of_point = (kept // logits.shape[1]).cpu().numpy()
     return Candidates(
-        tuple(rles),
-        np.array([rle.corners for rle in rles], np.int64).reshape(-1, 4),
-        scores[index].cpu().numpy(),
-        np.concatenate(stability) if stability else np.zeros(0, np.float32),
-        points[of_point[index].cpu().numpy()],
+        flat[kept],
+        boxes[good].cpu().numpy(),
+        scores[kept].cpu().numpy(),
+        stable[good].cpu().numpy(),
+        points[of_point],
     )
 
 
-def _stability(logits: Tensor, offset: float) -> Tensor:
-    """(N,) intersection over union of the masks (N, H, W) cut `offset` above and below zero; 0 where both are empty."""
+def _at_once(size: Size) -> int:
+    return max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
+
+
+def _judged(logits: Tensor, config: EverythingConfig) -> tuple[Tensor, Tensor]:
+    """(N,) stability and (N, 4) corners of the masks in full-size logits (N, H, W); corners of -1 without a pixel."""
+    offset = config.stability_score_offset
     high = (logits > offset).flatten(1).sum(dim=1)
     low = (logits > -offset).flatten(1).sum(dim=1)
-    return high / low.clamp(min=1)
+    masks = logits > 0
+    ends = [_ends(masks.any(dim=1)), _ends(masks.any(dim=2))]
+    return high / low.clamp(min=1), torch.stack([ends[0][0], ends[1][0], ends[0][1], ends[1][1]], dim=1)
+
+
+def _ends(line: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last place (N,) that is set in lines (N, L); -1 where none is."""
+    places = torch.arange(line.shape[1], device=line.device)
+    last = torch.where(line, places, -1).amax(dim=1)
+    first = torch.where(line, places, line.shape[1]).amin(dim=1)
+    return torch.where(last < 0, last, first), last
 
 
 def without_specks(mask: NDArray[np.bool_], min_area_px: int) -> tuple[NDArray[np.bool_], bool]:

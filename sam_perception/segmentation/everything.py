@@ -115,7 +115,7 @@ class MaskGenerator:
                 yield asked / total
             best = Candidates.join(candidates)
             best = best.rows(kept_boxes(best.boxes, best.ious, self._config.box_nms_thresh))
-            found += _placed(best, crop, (height, width))
+            found += _placed(best, best.masks(crop.size, self._network.scaling), crop, (height, width))
         if len(crops) > 1:
             found = _without_doubles(found, self._config.crop_nms_thresh)
         return tuple(self._cleaned(found))
@@ -163,11 +163,11 @@ def regions_of(masks: tuple[GeneratedMask, ...], stamp_ns: int, frame_id: str, s
     return Regions(stamp_ns, frame_id, size[1], size[0], regions)
 
 
-def _placed(seen: Candidates, crop: Crop, size: Size) -> list[GeneratedMask]:
+def _placed(seen: Candidates, rles: tuple[Rle, ...], crop: Crop, size: Size) -> list[GeneratedMask]:
     """A crop's masks in the whole picture."""
     left, top, right, bottom = crop.box
     placed = []
-    for row, rle in enumerate(seen.rles):
+    for row, rle in enumerate(rles):
         x0, y0, x1, y1 = (int(n) for n in seen.boxes[row])
         placed.append(
             GeneratedMask(

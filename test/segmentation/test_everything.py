@@ -330,7 +330,7 @@ def test_a_mask_without_a_pixel_is_none() -> None:
     seen = candidates_of(
         logits, torch.full((1, 3), 0.9), np.array([[3.0, 3.0]]), (16, 16), SquashedScaling(8, CPU), config
     )
-    assert len(seen.rles) == 1
+    assert len(seen.masks((16, 16), SquashedScaling(8, CPU))) == len(seen.boxes) == 1
     assert seen.points.tolist() == [[3.0, 3.0]]
 
 
