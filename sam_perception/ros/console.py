@@ -16,6 +16,7 @@ from sam_perception.ros.diagnosis import ERROR, OK, Status
 from sam_perception.ros.health import Health
 from sam_perception.ros.message_types import RosTypes
 from sam_perception.ros.pipeline import Pipeline, Processed
+from sam_perception.ros.regions import NOTHING_FOUND
 from sam_perception.scene import Scene
 from sam_perception.srv import AddObject, RemoveObject, RenameObject
 from sam_perception.web import WebConfig
@@ -146,6 +147,8 @@ class NodeBackend:
         if pipeline is None:
             raise ConsoleError(f"the node is {self._node.state_label} and has no model: configure and activate it")
         regions = pipeline.regions()
+        if not regions.regions:
+            raise ConsoleError(NOTHING_FOUND)
         picture = pipeline.region_desk.picture(regions)
         if picture is None:
             raise ConsoleError("another picture was cut up meanwhile: ask again")

@@ -46,8 +46,8 @@ class Player:
     The next frame follows when the node has done the last one; it can be paused, as a bag can.
     """
 
-    def __init__(self, harness: Harness, frames: Sequence[RgbdFrame]) -> None:
-        self._harness, self._frames = harness, frames
+    def __init__(self, harness: Harness, frames: Sequence[RgbdFrame], hold_first: bool) -> None:
+        self._harness, self._frames, self._hold_first = harness, frames, hold_first
         self._going, self._stop = threading.Event(), threading.Event()
         self._busy = threading.Lock()
         self._going.set()
@@ -94,11 +94,16 @@ class Player:
             before = len(objects.messages)
             self._stamp_ns = self._harness.send(frame, namespace=SPACE)
             self._harness.until(lambda: len(objects.messages) > before or self._stop.is_set(), TIMEOUT_S)
+            if self._hold_first:
+                self._hold_first = False
+                self._going.clear()
             return True
 
 
 @contextmanager
-def console(harness: Harness, tmp_path: Path, frames: Sequence[RgbdFrame]) -> Iterator[tuple[Page, Player]]:
+def console(
+    harness: Harness, tmp_path: Path, frames: Sequence[RgbdFrame], *, hold_first: bool = False, **parameters: Any
+) -> Iterator[tuple[Page, Player]]:
     """The real node with the model that ships, its console in a browser, and a bag that plays."""
     with BagSink(tmp_path / "bag", inputs=True, outputs=False) as sink:
         for frame in frames:
@@ -107,11 +112,17 @@ def console(harness: Harness, tmp_path: Path, frames: Sequence[RgbdFrame]) -> It
         recorded = list(source)
     assert [frame.stamp_ns for frame in recorded] == [frame.stamp_ns for frame in frames]
     node = harness.node(
-        make=Perception, namespace=SPACE, wait_active=False, model="nano", device="cpu", web__port=free_port()
+        make=Perception,
+        namespace=SPACE,
+        wait_active=False,
+        model="nano",
+        device="cpu",
+        web__port=free_port(),
+        **parameters,
     )
     harness.until(lambda: node.state_label == "active", TIMEOUT_S)
     harness.until(lambda: node._console._server.address, TIMEOUT_S)
-    with browser(tmp_path) as page, Player(harness, recorded) as player:
+    with browser(tmp_path) as page, Player(harness, recorded, hold_first) as player:
         page.open(node._console._server.url)
         page.until(CONNECTED)
         page.until(SHOWN)

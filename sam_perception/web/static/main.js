@@ -213,7 +213,7 @@ function showLegend(header) {
 // What depends on several things at once: hints, and what lies over the picture.
 function refresh() {
   const selected = objects.selected;
-  const name = selected ? `${selected.id} ${selected.label}`.trim() : "";
+  const name = selected ? (selected.label ? `${selected.id} ${selected.label}` : `object ${selected.id}`) : "";
   const hint = byId("hint");
   if (stage.regions) say(hint, `${stage.regions.count} regions: click one to make it `, selected ? name : "a new object", ", Esc leaves");
   else if (selected) say(hint, tool === "background" ? "Click beside " : "Click corrects ", name, ", shift-click: not part of it, Esc: new object");
