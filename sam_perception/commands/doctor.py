@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sam_perception.commands import doctor_machine, doctor_ros, doctor_runtimes, doctor_topics
+from sam_perception.commands.doctor_helpers import HELPERS, check_helper, check_vision_msgs
 from sam_perception.commands.doctor_machine import FAIL, OK, WARN, Finding, Machine
 from sam_perception.errors import SourceError
 from sam_perception.sources.topics import KNOWN, CameraTopics
@@ -18,6 +20,7 @@ EPILOG = """
 examples:
   sam-perception doctor                            the machine, and the ROS topics of three seconds
   sam-perception doctor --listen 0                 without listening to topics
+  sam-perception doctor --words-model IDEA-Research/grounding-dino-tiny      and is that model here?
   sam-perception doctor --color /left/color/image_raw --depth /left/depth --info /left/color/camera_info
 
 Exit code 0 where nothing is wrong (warnings are not), 1 where something is.
@@ -37,6 +40,8 @@ def add_parser(subparsers: Any) -> None:
         "--listen", type=float, default=3.0, metavar="SECONDS", help="to ROS topics; 0: do not (default %(default)s)"
     )
     parser.add_argument("--model", default="nano", help="that has to be here (default %(default)s)")
+    for group, name in HELPERS.items():
+        parser.add_argument(f"--{group}-model", default="", metavar="MODEL", help=f"{name} that has to be here too")
     for role in ("color", "depth", "info"):
         parser.add_argument(f"--{role}", metavar="TOPIC", help=f"the camera's {role} topic, where it has another name")
     parser.set_defaults(run=run)
@@ -47,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.listen <= 3600:
         raise SourceError(f"--listen is {arguments.listen}: listen for 0 to 3600 seconds")
     findings = list[Finding]()
-    for finding in examine(Machine(), arguments.model, arguments.listen, _asked(arguments)):
+    helpers = {group: getattr(arguments, f"{group}_model") for group in HELPERS}
+    for finding in examine(Machine(), arguments.model, arguments.listen, _asked(arguments), helpers):
         findings.append(finding)
         sys.stdout.write(shown(finding))
         sys.stdout.flush()
@@ -64,8 +70,17 @@ def _asked(arguments: argparse.Namespace) -> CameraTopics | None:
     return CameraTopics(*(name or default for name, default in zip(given, defaults, strict=True)))
 
 
-def examine(machine: Machine, model: str, listen_s: float, asked: CameraTopics | None) -> Iterator[Finding]:
-    """Every check, one after the other; a check that breaks is a finding too."""
+def examine(
+    machine: Machine,
+    model: str,
+    listen_s: float,
+    asked: CameraTopics | None,
+    helpers: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Finding]:
+    """Every check, one after the other; a check that breaks is a finding too.
+
+    `helpers` names models beside the tracker's that have to be here, by group of settings.
+    """
     checks: list[tuple[str, Callable[[Machine], Finding]]] = [
         ("python", doctor_machine.check_python),
         ("clock", doctor_machine.check_clock),
@@ -78,6 +93,11 @@ def examine(machine: Machine, model: str, listen_s: float, asked: CameraTopics |
         ("gpu", _check_gpu),
         ("models", partial(_check_models, model=model)),
         ("runtimes", _check_runtimes),
+        *(
+            (name, partial(_check_helper, group=group, wanted=helpers.get(group, "")))
+            for group, name in HELPERS.items()
+        ),
+        ("detections", check_vision_msgs),
         ("camera", _check_camera),
     ]
     for name, check in checks:
@@ -132,6 +152,14 @@ def _check_models(machine: Machine, model: str) -> Finding:
         (verify_exported if is_exported(folder) else verify_checksums)(folder)
 
     return doctor_machine.check_models(model, names, find, verify)
+
+
+def _check_helper(machine: Machine, group: str, wanted: str) -> Finding:
+    del machine
+    from sam_perception.segmentation.hub import KINDS, find_folder
+
+    kind = KINDS[group]
+    return check_helper(group, wanted, kind.suggestion, kind.how_to_get, lambda name: find_folder(name, kind))
 
 
 def _check_runtimes(machine: Machine) -> Finding:

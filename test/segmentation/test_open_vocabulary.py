@@ -177,8 +177,8 @@ def test_thresholds_and_texts_leave_out(folders: dict[str, Path], name: str) -> 
 def test_a_model_that_is_not_here_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("SAM_PERCEPTION_MODELS", raising=False)
-    with pytest.raises(ModelNotFound, match=r"hf download IDEA-Research/grounding-dino-tiny --include '\*\.json'"):
-        load_detector("IDEA-Research/grounding-dino-tiny")
+    with pytest.raises(ModelNotFound, match=r"hf download nobody/no-such-detector --include '\*\.json'"):
+        load_detector("nobody/no-such-detector")
     with pytest.raises(ModelNotFound, match=r"pass a directory with config\.json"):
         load_detector(tmp_path / "nowhere")
 
