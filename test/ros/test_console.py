@@ -22,9 +22,11 @@ from ros_harness import Harness, values_of
 from sam_perception.srv import RenameObject
 
 from sam_perception.config import PerceptionConfig
+from sam_perception.errors import DepthNotAligned, StampError
 from sam_perception.frame import RgbdFrame
 from sam_perception.perception import Perception
 from sam_perception.prompts import BoxPrompt, PointPrompt, Prompt
+from sam_perception.ros.health import Health
 from sam_perception.scene import Region, Regions
 
 SECOND = 10**9
@@ -48,6 +50,14 @@ class RecordingTracker(ColorTracker):
     def prompt(self, prompt: Prompt) -> None:
         self.prompts.append(prompt)
         super().prompt(prompt)
+
+
+class NoRegion:
+    """Finds nothing."""
+
+    def search(self, frame: RgbdFrame, _: Any) -> Generator[None, None, Regions]:
+        yield
+        return Regions(frame.stamp_ns, frame.frame_id, WIDTH, HEIGHT)
 
 
 class RedRegion:
@@ -191,6 +201,9 @@ def test_refusals_are_the_services_own(harness: Harness) -> None:
         full = await page.ask("prompt", stamp="0", points=[[*RED_POINT, 1]])
         assert full["text"].startswith("NoFreeSlot:")
         assert not (await page.ask("prompt", stamp="0", region=3))["ok"]
+        words = await page.ask("prompt", stamp="0", object_id=1, text="a red mug")
+        assert not words["ok"]
+        assert "words.model is empty" in words["text"]
 
     serve(harness, node, work)
 
@@ -217,6 +230,35 @@ def test_a_region_of_the_picture_becomes_an_object(harness: Harness) -> None:
         assert (found.roi.x_offset, found.roi.y_offset, found.roi.width, found.roi.height) == (10, 10, 16, 20)
 
     serve(harness, node, work)
+
+
+def test_a_picture_without_regions_is_a_refusal_with_its_cure(harness: Harness) -> None:
+    node = harness.node(
+        make=lambda config: Perception(config, ColorTracker(), NoRegion()),
+        web__port=free_port(),
+    )
+
+    async def work(page: Client) -> None:
+        harness.send(NOW)
+        await page.frame()
+        await page.say("everything", ask=5)
+        refused = await page.hear("answer")
+        assert (refused["ask"], refused["ok"]) == (5, False)
+        assert "everything.pred_iou_thresh" in refused["text"]
+
+    serve(harness, node, work)
+
+
+def test_the_last_refusal_of_each_kind_is_kept_newest_first() -> None:
+    now_s = [10.0]
+    health = Health(clock=lambda: now_s[0])
+    for error in (StampError("a"), DepthNotAligned("b"), StampError("c")):
+        health.refused(error)
+        now_s[0] += 1.0
+    assert [(e.kind, e.message, e.age_s) for e in health.snapshot().refusals] == [
+        ("StampError", "c", 1.0),
+        ("DepthNotAligned", "b", 2.0),
+    ]
 
 
 def test_the_page_sees_the_states_of_the_lifecycle_and_what_was_refused(harness: Harness) -> None:
