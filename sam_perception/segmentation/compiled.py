@@ -141,7 +141,7 @@ class CompiledNetwork(Network):
         count, size = len(decoded.logits), self._bucket(len(decoded.logits))
         flags = upload([*prompted, *[False] * (size - count)], self.device)
         logits, scores = _filled(decoded.logits, size), _filled(decoded.score_logits, size)
-        return self._owned(self._memorise_program(projected, logits, scores, flags))[:count]
+        return self._rounded(self._owned(self._memorise_program(projected, logits, scores, flags))[:count])
 
     # ------------------------------------------------------------------ once for all
 

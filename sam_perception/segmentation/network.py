@@ -260,7 +260,14 @@ class Network:
         Masks that somebody pointed at enter as zeros and ones, tracked ones as probabilities.
         """
         hard = upload(prompted, self.device) if any(prompted) else None
-        return self._memories(projected, decoded.logits, decoded.score_logits, hard)
+        return self._rounded(self._memories(projected, decoded.logits, decoded.score_logits, hard))
+
+    def _rounded(self, memories: Tensor) -> Tensor:
+        """Both references keep memories in bfloat16, whatever the model's format; rounding gives their numbers.
+
+        Not within what is compiled: a compiler may leave out conversions that it thinks of as a detour.
+        """
+        return memories.to(torch.bfloat16).to(self.dtype)
 
     def _memories(self, projected: Tensor, logits: Tensor, score_logits: Tensor, hard: Tensor | None) -> Tensor:
         config, encoder = self._config, self._model.memory_encoder
@@ -275,9 +282,8 @@ class Network:
         if self._model.occlusion_spatial_embedding_parameter is not None:
             absent = (score_logits <= 0).to(self.dtype)[:, None, None, None]
             memory = memory + absent * self._model.occlusion_spatial_embedding_parameter[:, :, None, None]
-        # Both references keep memories in bfloat16, whatever the model's format; rounding here gives their numbers.
-        rounded: Tensor = memory.to(torch.bfloat16).to(self.dtype).flatten(2).transpose(1, 2)
-        return rounded
+        flat: Tensor = memory.flatten(2).transpose(1, 2)
+        return flat
 
 
 def _resized(masks: Tensor, size: tuple[int, int]) -> Tensor:
