@@ -151,6 +151,7 @@ class RgbdFrame:
     stamp_ns: int  # of the colour image, nanoseconds
     frame_id: str
     guess: DepthGuess | None = None  # kept apart, so that only who asks for it takes it for depth
+    up: NDArray[np.float64] | None = None  # (3,) gravity's opposite, where the camera measures it
 
     def __post_init__(self) -> None:
         rgb, depth = np.asarray(self.rgb), np.asarray(self.depth_m)
@@ -176,6 +177,8 @@ class RgbdFrame:
             raise MalformedImage(
                 f"guessed depth is {self.guess.depth_m.shape}, colour {rgb.shape[:2]} (H, W): make it for this picture"
             )
+        if self.up is not None:
+            object.__setattr__(self, "up", CameraPose(up=self.up).up)
         object.__setattr__(self, "rgb", _read_only(rgb))
         object.__setattr__(self, "depth_m", _read_only(depth))
 

@@ -359,7 +359,11 @@ class Perception:
             scene = replace(scene, around_source=frame.depth_source)
             frame = frame_with_guess_as_depth(frame, self._config.geometry)
         around = self._obstacles.update(
-            frame, masks, up=pose.up, fixed_from_camera=pose.fixed_from_camera, surface_labels=labels
+            frame,
+            masks,
+            up=frame.up if pose.up is None else pose.up,
+            fixed_from_camera=pose.fixed_from_camera,
+            surface_labels=labels,
         )
         if self._config.navigation.enabled:
             scene = replace(

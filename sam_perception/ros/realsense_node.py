@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -17,6 +19,7 @@ from sam_perception import messages
 from sam_perception.config import Validated, setting, settings_of, with_settings
 from sam_perception.errors import ConfigError
 from sam_perception.frame import RgbdFrame
+from sam_perception.geometry.gravity import GRAVITY
 from sam_perception.messages import Message
 from sam_perception.ros.diagnosis import ERROR, OK, WARN, Status
 from sam_perception.ros.inputs import make_qos
@@ -78,6 +81,12 @@ class RealSenseNode(Node):  # type: ignore[misc]  # rclpy is not typed
             topic: self.create_publisher(message_class(kind), topic, qos, qos_overriding_options=overriding)
             for topic, (kind, _) in TOPICS.items()
         }
+        # Filtered, in colour's frame: what realsense2_camera has there is raw, and the IMU's own.
+        self._imu = (
+            self.create_publisher(message_class("sensor_msgs/Imu"), "~/imu", qos, qos_overriding_options=overriding)
+            if self.config.accelerometer
+            else None
+        )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._period_s, self._counted = published.diagnostics_period_s, 0
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -144,6 +153,21 @@ class RealSenseNode(Node):  # type: ignore[misc]  # rclpy is not typed
         for topic, publisher in self._outputs.items():
             if publisher.get_subscription_count() > 0:
                 publisher.publish(TOPICS[topic][1](frame))
+        if self._imu is not None and frame.up is not None:
+            self._imu.publish(imu_message(frame, frame.up))
+
+
+def imu_message(frame: RgbdFrame, up: NDArray[np.float64]) -> Message:
+    """`sensor_msgs/Imu` of gravity alone: no angular velocity and no orientation, which -1 says (REP-145)."""
+    header = messages.header(_TYPES, frame.stamp_ns, frame.frame_id)
+    none = np.array([-1.0, *[0.0] * 8])
+    return _TYPES(
+        "sensor_msgs/Imu",
+        header=header,
+        linear_acceleration=messages.vector(_TYPES, GRAVITY * up),
+        angular_velocity_covariance=none,
+        orientation_covariance=none,
+    )
 
 
 def diagnose_camera(status: CameraStatus, rate_hz: float, config: RealSenseConfig, *, simulated: bool) -> Status:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +15,7 @@ from sam_perception.errors import PerceptionError, SourceError
 from sam_perception.frame import RgbdFrame
 from sam_perception.sources.realsense_config import RealSenseConfig
 from sam_perception.sources.realsense_frames import FrameMaker
+from sam_perception.sources.realsense_motion import Accelerometer
 from sam_perception.sources.realsense_sdk import CameraDescription, Stream, load_sdk, open_camera
 
 _LOG = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class RealSenseCamera:
         self._now_ns, self._monotonic_s = now_ns, monotonic_s
         self._maker = FrameMaker(sdk, self.config)
         self._stream: Stream | None = None
+        self._motion: Accelerometer | None = None
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._frames, self._losses = 0, 0
@@ -135,6 +137,11 @@ class RealSenseCamera:
             return
         self._maker.restart()
         self._fresh_s = self._monotonic_s()
+        if self.config.accelerometer:
+            try:
+                self._motion = stream.accelerometer()
+            except SourceError as error:  # pictures are worth more
+                self._reject(error)
         with self._lock:
             self._stream = stream
         _LOG.info("opened %s", stream.camera)
@@ -160,7 +167,8 @@ class RealSenseCamera:
 
     def _frame_of(self, frames: Any) -> RgbdFrame | None:
         try:
-            return self._maker.make(frames, self._now_ns())
+            frame = self._maker.make(frames, self._now_ns())
+            return frame if self._motion is None else replace(frame, up=self._motion.up)
         except PerceptionError as error:
             self._reject(error)
         return None
@@ -186,6 +194,9 @@ class RealSenseCamera:
     def _release(self) -> None:
         with self._lock:
             stream, self._stream = self._stream, None
+        if self._motion is not None:
+            self._motion.close()
+            self._motion = None
         if stream is not None:
             stream.close()
 

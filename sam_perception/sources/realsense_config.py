@@ -49,6 +49,7 @@ class RealSenseConfig(Validated):
     max_skew_s: float = setting(0.02, "colour and depth stamps may differ by this much", low=0.0, high=1.0)
     timeout_s: float = setting(5.0, "a camera without a frame for longer is opened again", low=0.2, high=600.0)
     max_retry_s: float = setting(5.0, "longest time between two attempts to open the camera", low=0.1, high=600.0)
+    accelerometer: bool = setting(False, "read the camera's accelerometer too: it tells which way is up")
     filters: FilterConfig = field(default_factory=FilterConfig)
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 
 from sam_perception.errors import SourceError
 from sam_perception.sources.realsense_config import RealSenseConfig
+from sam_perception.sources.realsense_motion import Accelerometer
 
 Frameset = Any  # pyrealsense2 makes its classes at run time
 _RESUME_S = 12.0  # the SDK gives up after 10
@@ -87,6 +88,16 @@ class Stream:
             return frame.as_frameset() if came else None
         came, frames = self._pipeline.try_wait_for_frames(timeout_ms)
         return frames if came else None
+
+    def accelerometer(self) -> Accelerometer:
+        """The camera's accelerometer, started.
+
+        Raises:
+            SourceError: it has none, or it does not start.
+        """
+        streams = self._pipeline.get_active_profile().get_streams()
+        color = next(profile for profile in streams if profile.stream_type() == self._sdk.stream.color)
+        return Accelerometer(self._sdk, self._device, color)
 
     @property
     def connected(self) -> bool:
