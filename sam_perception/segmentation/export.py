@@ -24,7 +24,7 @@ from sam_perception.segmentation.export_parts import (
 )
 from sam_perception.segmentation.export_shapes import PartShapes, example, fixed, numbers, part_shapes
 from sam_perception.segmentation.models import sha256_of
-from sam_perception.segmentation.onnx_formats import to_format
+from sam_perception.segmentation.onnx_formats import input_names, to_format
 from sam_perception.segmentation.onnx_runtime import Session
 from sam_perception.segmentation.support import require_supported
 from sam_perception.segmentation.tensorrt_recipe import RECIPE, recipe
@@ -112,7 +112,7 @@ def _export_part(
     graph = _traced(module, model, shapes, known)
     file.write_bytes(to_format(graph, plan.number_format, name))
     reachable = {
-        "inputs": {key: fixed(shape, known) for key, shape in shapes.inputs.items()},
+        "inputs": {key: fixed(shapes.inputs[key], known) for key in input_names(graph)},
         "outputs": {key: fixed(shape, known) for key, shape in shapes.outputs.items()},
     }
     entry = PartFile(file.name, sha256_of(file), **reachable, max_abs_difference=float("nan"))

@@ -40,6 +40,11 @@ def _require_onnx() -> Any:
     return onnx
 
 
+def input_names(graph: bytes) -> tuple[str, ...]:
+    """The inputs that a graph has: what a model does not use is not among them."""
+    return tuple(entry.name for entry in _require_onnx().load_model_from_string(graph).graph.input)
+
+
 def _folded(graph: bytes) -> bytes:
     """The graph with constants computed once: weights transposed and the like, which quantisation has to see."""
     ort = require_onnxruntime()

@@ -115,7 +115,8 @@ class Session:
         """
         device = torch.device(*self._place) if self._place[0] == "cuda" else torch.device("cpu")
         binding = self._session.io_binding()
-        held = {name: tensor.contiguous() for name, tensor in inputs.items()}  # kept alive until the run is over
+        # Kept alive until the run is over. What a variant of the model does not use, its graph does not take.
+        held = {name: tensor.contiguous() for name, tensor in inputs.items() if name in self._part.inputs}
         for name, tensor in held.items():
             binding.bind_input(name, *self._place, _NUMPY[tensor.dtype], tuple(tensor.shape), tensor.data_ptr())
         outputs = []

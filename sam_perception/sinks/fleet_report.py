@@ -59,7 +59,7 @@ def write_page(path: Path, recordings: Sequence[Recording]) -> None:
     path.write_text(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{GENERATOR}'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>sam_perception: recordings</title>'
-        f"<style>{STYLE}a{{color:#58a6ff}}.failed td{{color:#e58a90}}</style></head><body><main>"
+        f"<style>{STYLE}a{{color:#58a6ff}}.failed td{{color:#e58a90;text-align:left!important}}</style></head><body><main>"
         f'<h1>Recordings</h1><div class="figures">{boxes}</div><h2>Objects</h2>'
         f'<div class="card scroll"><table><tr>{head}</tr>{body}</table></div></main></body></html>\n',
         encoding="utf-8",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reference import Script, run_tracker
+from reference import Reference, Script, run_tracker, worst_difference
 from small_models import clip, random_model, small_config
 
 from sam_perception.config import TrackerConfig
@@ -170,3 +170,17 @@ def test_a_fixed_batch_has_place_for_its_own_conditioning_frames_only(exported: 
     model = load_model(exported[2], "cpu")
     with pytest.raises(ConfigError, match=r"3 frames are to be kept .* place for 2: lower them, or export"):
         StreamingTracker(model, config=TrackerConfig(conditioning_frames=3))
+
+
+def test_sam_2_without_its_later_additions_equals_the_session_and_torch(tmp_path: Path) -> None:
+    """SAM 2 of 2024-07 has neither ages of object pointers nor an embedding for occlusion."""
+    config = small_config(SIZE)
+    config.enable_temporal_pos_encoding_for_object_pointers = False
+    config.enable_occlusion_spatial_embedding = False
+    model = random_model(config, seed=3, presence_bias=0.5)
+    pictures = clip(14, SIZE, seed=3)
+    script = Script([(0, PointPrompt(1, [(40, 50)])), (0, BoxPrompt(2, (60, 70, 110, 120)))])
+    theirs = run_tracker(StreamingTracker(model), pictures, script)
+    assert worst_difference(theirs, Reference(model, like_meta=False).run(pictures, script)) < 1e-3
+    export_model(model, "small", tmp_path / "small", ExportPlan(), ignore)
+    assert_equal_tracks(run_tracker(StreamingTracker(load_model(tmp_path / "small", "cpu")), pictures, script), theirs)
