@@ -86,7 +86,6 @@ class NodeBackend:
             input_hz={name: stream.rate_hz for name, stream in health.streams.items()},
             latency_ms=health.latency_ms,
             known_ids=pipeline.desk.ids if pipeline is not None else (),
-            waiting_ids=pipeline.desk.waiting if pipeline is not None else (),
             diagnostics=[{"name": s.name, "level": s.level, "message": s.message} for s in self.statuses],
             refusals=[{"kind": e.kind, "message": e.message, "age_s": e.age_s} for e in health.refusals],
             notes=health.notes,

@@ -51,7 +51,6 @@ class Report:
     input_hz: Mapping[str, float] = field(default_factory=dict)  # by stream
     latency_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)  # by stage: p50, p95, p99
     known_ids: Sequence[int] = ()  # objects that are tracked or asked for
-    waiting_ids: Sequence[int] = ()  # those of them that wait for a frame
     diagnostics: Sequence[Mapping[str, Any]] = ()  # name, level (0 fine, 1 warning, 2 error), message
     refusals: Sequence[Mapping[str, Any]] = ()  # kind, message, age_s; newest first
     notes: Sequence[str] = ()  # newest last

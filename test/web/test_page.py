@@ -125,6 +125,20 @@ def test_a_drag_is_a_box_and_corrections_go_to_the_selected_object(page: Page) -
         page.until(f"{text('#hint')}.includes('Select the object')")
 
 
+def test_an_object_that_waits_for_its_frame_is_listed_and_stays_selected(page: Page) -> None:
+    backend = FakeBackend()
+    with serving(backend) as server:
+        page.open(server.url)
+        page.until("document.getElementById('curtain').hidden")
+        page.click(*page.pixel_place(*RED_POINT))
+        page.until(f"JSON.stringify({objects()}) === '[[1,\"WAITING\"]]'")
+        page.press(".object")
+        page.until(f"{text('#hint')}.includes('object 1')")
+        backend.step()
+        page.until(f"JSON.stringify({objects()}) === '[[1,\"TRACKED\"]]'")
+        assert page.evaluate(f"{text('#hint')}.includes('object 1')")
+
+
 def test_objects_are_renamed_removed_and_forgotten(page: Page) -> None:
     backend = FakeBackend({1: "", 2: "box", 3: "pot"})
     with watched(page, backend):

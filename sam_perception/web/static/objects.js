@@ -11,7 +11,6 @@ export class ObjectList extends EventTarget {
   #entries = new Map(); // id: { item, parts, values }
   #objects = []; // of the newest frame
   #known = null; // ids by the newest report
-  #waiting = [];
   #selected = 0;
 
   constructor() {
@@ -37,9 +36,8 @@ export class ObjectList extends EventTarget {
     this.#update();
   }
 
-  showReport({ known_ids, waiting_ids }) {
+  showReport({ known_ids }) {
     this.#known = new Set(known_ids);
-    this.#waiting = waiting_ids;
     this.#update();
   }
 
@@ -52,7 +50,8 @@ export class ObjectList extends EventTarget {
   #update() {
     const values = new Map();
     for (const entry of this.#objects) if (!this.#known || this.#known.has(entry.id)) values.set(entry.id, entry);
-    for (const id of this.#waiting) {
+    // Asked for, and in no picture yet: the prompt waits, or its frame is in work.
+    for (const id of this.#known ?? []) {
       if (!values.has(id)) values.set(id, { id, label: "", color: "", state: WAITING, position_m: null, pixels: 0 });
     }
     for (const id of [...this.#entries.keys()]) if (!values.has(id)) this.#drop(id);
