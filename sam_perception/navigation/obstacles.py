@@ -56,6 +56,7 @@ class ObstacleMap:
         self._prior_up = up_axis(self._settings)
         self._tracker, self._map = GroundTracker(), PlaneMap()
         self._pose: NDArray[np.float64] | None = None  # (4, 4) fixed_from_camera of the last frame
+        self._compared_in: NDArray[np.float64] | None = None  # the newest pose, in which segments are compared
         self._ids = Association(self._settings)
         self._things = ThingMemory()
         self._view: ClusterView | None = None
@@ -84,7 +85,7 @@ class ObstacleMap:
         """Forget planes and ids, as for a new recording."""
         self.forget_motion()
         self._tracker, self._map = GroundTracker(), PlaneMap()
-        self._ids = Association(self._settings)
+        self._ids, self._compared_in = Association(self._settings), None
 
     def forget_motion(self) -> None:
         """The next frame does not follow the last one: time has jumped. Ids are not used again."""
@@ -204,7 +205,10 @@ class ObstacleMap:
     def _with_ids(
         self, segments: Sequence[ObstacleSegment], fixed_from_camera: NDArray[np.float64] | None
     ) -> tuple[ObstacleSegment, ...]:
-        ids = self._ids.assign([_extent(s, fixed_from_camera) for s in segments])
+        if fixed_from_camera is not None:
+            self._compared_in = fixed_from_camera
+        # For a frame whose pose is missing the last one is near enough to tell things apart by.
+        ids = self._ids.assign([_extent(s, self._compared_in) for s in segments])
         named = [dataclasses.replace(s, id=i) for s, i in zip(segments, ids, strict=True)]
         return tuple(sorted(named, key=lambda s: s.id))
 

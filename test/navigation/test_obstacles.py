@@ -118,6 +118,21 @@ def test_a_known_pose_keeps_ids_when_the_camera_jumps() -> None:
     assert named[0] == named[1]
 
 
+def test_a_frame_without_its_pose_does_not_mix_ids_up() -> None:
+    shapes = (Shape("box", (-0.4, 2.0, 0), (0.25, 0.25, 0.4)), Shape("box", (0.4, 2.0, 0), (0.25, 0.25, 0.4)))
+    world = World(shapes, look((5.0, 0, 0.8), (5.0, 2, 0.1)))
+    # Far from the fixed frame's origin, so that a comparison in the camera's frame finds nothing alike.
+    near = World(shapes, look((0.0, 0, 0.8), (0.0, 2, 0.1)))
+    pose = near.world_from_camera.copy()
+    pose[:3, 3] += world.world_from_camera[:3, 3]
+    obstacles, named = ObstacleMap(), []
+    for told in (pose, None, pose):
+        found = obstacles.update(near.frame(1)[0], fixed_from_camera=told).obstacles
+        named.append([s.id for s in of_kind(found, ObstacleKind.OBSTACLE)])
+    assert len(named[0]) == 2
+    assert named[0] == named[1] == named[2]
+
+
 def test_an_unseen_obstacle_keeps_its_id_for_a_while() -> None:
     there = World((Shape("box", (0, 2.0, 0), (0.3, 0.3, 0.4)),), BASE).frame(0)[0]
     gone = World((), BASE).frame(1)[0]
