@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -11,6 +12,9 @@ from sam_perception.commands.fleet_job import Job, Outcome, run_job
 from sam_perception.errors import ConfigError
 
 LOCAL = "local"
+_ATTEMPTS = 3  # at a cluster on this machine: ray gives it 30 s to start, which a busy machine may exceed
+
+_log = logging.getLogger(__name__)
 
 
 def run_on_ray(jobs: Sequence[Job], address: str, count: int | None, *, gpus: bool) -> Iterator[Outcome]:
@@ -49,18 +53,23 @@ def _started(address: str, cpus: int) -> Any:
         import ray
     except ImportError as error:
         raise ConfigError(f"--ray needs ray, which is not here ({error}): pip install 'sam_perception[ray]'") from None
-    try:
-        if address == LOCAL:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray.init(address=LOCAL, num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+    options: dict[str, Any] = {"address": address, "log_to_driver": False}
+    if address == LOCAL:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options |= {"num_cpus": cpus, "include_dashboard": False}
+    for attempt in range(_ATTEMPTS if address == LOCAL else 1):
+        try:
+            ray.init(**options)
+        except Exception as error:  # what it raises for a cluster that does not start is a plain Exception
+            ray.shutdown()
+            problem = error
+            _log.info("attempt %d to start Ray: %s", attempt + 1, error)
         else:
-            ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]}): start one with `ray start --head`, "
-            "or give --ray local"
-        ) from error
-    return ray
+            return ray
+    raise ConfigError(
+        f"no Ray cluster at {address!r} ({' '.join(str(problem).split())[:200]}): start one with `ray start --head`, "
+        "or give --ray local"
+    ) from problem
 
 
 def _answer(job: str) -> dict[str, Any]:

@@ -88,8 +88,8 @@ def test_real_recordings_in_two_processes_and_on_ray_equal_one_by_one(shared_dat
     (folder / "prompts.yaml").write_text("- {object_id: 1, box: [250, 200, 330, 290]}\n")
     for name, options in (("a", ["--workers", "1"]), ("b", ["--workers", "2"]), ("c", ["--ray", "local"])):
         assert process(folder, tmp_path / name, *options) == 0
+        assert results(tmp_path / name) == results(tmp_path / "a")
     assert len(results(tmp_path / "a")) == 6 * 4 + 3
-    assert results(tmp_path / "a") == results(tmp_path / "b") == results(tmp_path / "c")
 
 
 def test_the_table_has_every_object_and_the_page_links_to_the_results(one_by_one: Path) -> None:
@@ -149,6 +149,20 @@ def test_a_broken_recording_is_reported_and_the_others_are_done(
     shutil.copytree(bags / "bag1", sources / "bag1")
     assert process(sources, out) == 0
     assert "5 of 6 recordings are done already" in capsys.readouterr().err
+
+
+def test_no_cluster_is_said_in_one_line(bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'sam_perception[ray]'")
+
+    def refuse(**options: object) -> None:
+        raise ConnectionError(f"nobody at {options['address']}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray, "init", refuse)
+        assert process(bags, tmp_path / "out", "--ray", "10.0.0.9:6379") == 2
+    error = capsys.readouterr().err
+    assert "no Ray cluster at '10.0.0.9:6379' (nobody at 10.0.0.9:6379): start one with `ray start --head`" in error
+    assert error.count("\n") == 1
 
 
 def job(bags: Path, out: Path, number: int) -> Job:
