@@ -139,14 +139,17 @@ def _check_gpu(machine: Machine) -> Finding:
 def _check_models(machine: Machine, model: str) -> Finding:
     del machine
     from sam_perception.segmentation.export_manifest import is_exported
-    from sam_perception.segmentation.models import MODEL_NAMES, find_checkpoint, verify_checksums
+    from sam_perception.segmentation.image_models import IMAGE_MODEL_NAMES, find_image_checkpoint
+    from sam_perception.segmentation.models import find_checkpoint, verify_checksums
     from sam_perception.segmentation.onnx_model import verify_exported
 
-    names: Sequence[str] = MODEL_NAMES
+    names: Sequence[str] = IMAGE_MODEL_NAMES  # those for single pictures too
 
     def find(name: str) -> Path:
         folder = Path(name).expanduser()
-        return folder if name == model and is_exported(folder) else find_checkpoint(name)
+        if name != model:
+            return find_image_checkpoint(name)
+        return folder if is_exported(folder) else find_checkpoint(name)  # the wanted one must be able to track
 
     def verify(folder: Path) -> None:
         (verify_exported if is_exported(folder) else verify_checksums)(folder)

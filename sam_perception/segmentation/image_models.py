@@ -51,7 +51,7 @@ def load_image_model(
     number_format = models.resolve_dtype(dtype, target)
     if name == "edgetam":
         raise ModelError(f"model {name} cannot be used: {_NO_EDGETAM}")
-    folder = _find(name, allow_download=allow_download)
+    folder = find_image_checkpoint(name, allow_download=allow_download)
     models.verify_checksums(folder)
     kind = _model_type(folder)
     if kind == "sam2_video":
@@ -60,7 +60,14 @@ def load_image_model(
     return models.in_format(model, number_format)
 
 
-def _find(name: str, *, allow_download: bool) -> Path:
+def find_image_checkpoint(name: str, *, allow_download: bool = False) -> Path:
+    """The folder that holds a model's `config.json` and `model.safetensors`; see `models.find_checkpoint`.
+
+    Raises:
+        ModelNotFound: nowhere.
+        ModelError: a model that this package knows and cannot use.
+        CheckpointError: a folder without one of the two files.
+    """
     if name not in PICTURE_ONLY:
         try:
             return models.find_checkpoint(name, allow_download=allow_download)
