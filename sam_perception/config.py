@@ -271,7 +271,7 @@ class WordsConfig(Validated):
     )
     gate_speed_m_s: float = setting(0.5, "how fast a lost object may move, seen from the camera", low=0.0, high=100.0)
     min_likeness: float = setting(
-        0.6, "cosine between what a lost object looked like and what a candidate looks like", low=-1.0, high=1.0
+        0.75, "likeness, by features and colours, of what was lost and what is taken for it", low=0.0, high=1.0
     )
 
 

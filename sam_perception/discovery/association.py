@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sam_perception.config import DetectorConfig, WordsConfig
 from sam_perception.detections import Detection, box_iou
+from sam_perception.discovery.looks import Looks
 from sam_perception.discovery.memory import Seen
 
 _NEVER = 1e6
@@ -22,7 +23,7 @@ class Candidate:
 
     detection: Detection
     position_m: NDArray[np.float64] | None = None  # (3,)
-    looks: NDArray[np.float32] | None = None  # (C,) unit vector
+    looks: Looks | None = None
 
 
 def associate(candidates: Sequence[Candidate], seen: Sequence[Seen], settings: DetectorConfig) -> dict[int, int]:
@@ -76,7 +77,7 @@ def recognised(
 
 
 def likeness_of(candidate: Candidate, seen: Seen, stamp_ns: int, settings: WordsConfig) -> float | None:
-    """Cosine of the looks of two that may be one thing, 0 where the looks are not known; None: they are not one."""
+    """Likeness of two that may be one thing, 0 where the looks are not known; None: they are not one."""
     distance = _distance_m(candidate.position_m, seen.position_m)
     if not np.isfinite(distance) and (candidate.looks is None or seen.looks is None):
         return None
@@ -85,7 +86,7 @@ def likeness_of(candidate: Candidate, seen: Seen, stamp_ns: int, settings: Words
         return None
     if candidate.looks is None or seen.looks is None:
         return 0.0
-    likeness = float(candidate.looks @ seen.looks)
+    likeness = candidate.looks.likeness(seen.looks)
     return likeness if likeness >= settings.min_likeness else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sam_perception.config import GeometryConfig
 from sam_perception.detections import Detection
 from sam_perception.discovery.association import Candidate
+from sam_perception.discovery.looks import looks_of
 from sam_perception.discovery.memory import ObjectMemory, Seen
 from sam_perception.discovery.names import Names
 from sam_perception.discovery.places import middle_of, position_of
@@ -101,16 +102,18 @@ class Hands:
     def candidates(
         self, detections: Sequence[Detection], frame: RgbdFrame, settings: GeometryConfig, *, looks: bool
     ) -> list[Candidate]:
-        """The detections of a frame with their places, and with what they look like where the tracker can tell."""
+        """The detections of a frame with their places, and where `looks` are asked for, with those."""
         if not detections:
             return []
         masks = [middle_of(d, (frame.height, frame.width)) for d in detections]
         positions = [position_of(frame, mask, settings) if mask.any() else None for mask in masks]
-        vectors: Sequence[Any] = [None] * len(masks)
-        if looks and isinstance(self._tracker, Describing):
-            described = self._tracker.appearance(np.stack(masks), frame.stamp_ns)
-            vectors = [vector if vector.any() else None for vector in described]
-        return [Candidate(*entry) for entry in zip(detections, positions, vectors, strict=True)]
+        if not looks:
+            return [Candidate(*entry) for entry in zip(detections, positions, strict=True)]
+        vectors: Sequence[NDArray[np.float32] | None] = [None] * len(masks)
+        if isinstance(self._tracker, Describing):
+            vectors = list(self._tracker.appearance(np.stack(masks), frame.stamp_ns))
+        seen = [looks_of(frame.rgb, mask, vector) for mask, vector in zip(masks, vectors, strict=True)]
+        return [Candidate(*entry) for entry in zip(detections, positions, seen, strict=True)]
 
     def _point(self, prompt: Prompt) -> bool:
         try:

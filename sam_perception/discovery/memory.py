@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sam_perception.config import GeometryConfig
+from sam_perception.discovery.looks import Looks, looks_of
 from sam_perception.discovery.places import position_of
 from sam_perception.frame import RgbdFrame
 from sam_perception.scene import ObjectState, Track
@@ -33,7 +34,7 @@ class Seen:
     box: tuple[float, float, float, float]  # pixels, outermost edges
     mask: NDArray[np.bool_]  # (h, w), cropped to the box
     position_m: NDArray[np.float64] | None  # (3,) in the camera's frame of that time; None without depth
-    looks: NDArray[np.float32] | None  # (C,) unit vector; None where the tracker cannot tell
+    looks: Looks | None  # a mean over time; None before it was TRACKED
 
 
 class ObjectMemory:
@@ -55,11 +56,11 @@ class ObjectMemory:
         """Take in one frame; objects that are not among `tracks` are forgotten, the masks of those resting are old."""
         tracks = list(tracks)
         visible = [t for t in tracks if t.state.visible and t.mask.any() and t.id not in resting]
-        looks: dict[int, NDArray[np.float32]] = {}
         sure = [track for track in visible if track.state is ObjectState.TRACKED]
+        vectors: Sequence[NDArray[np.float32] | None] = [None] * len(sure)
         if describe is not None and sure:
-            vectors = describe(np.stack([track.mask for track in sure]), frame.stamp_ns)
-            looks = {track.id: vector for track, vector in zip(sure, vectors, strict=True)}
+            vectors = list(describe(np.stack([track.mask for track in sure]), frame.stamp_ns))
+        looks = {t.id: looks_of(frame.rgb, t.mask, vector) for t, vector in zip(sure, vectors, strict=True)}
         known = {}
         for track in tracks:
             before = self._known.get(track.id)
@@ -129,18 +130,12 @@ class ObjectMemory:
         self._pending.clear()
 
 
-def _seen(
-    frame: RgbdFrame, track: Track, settings: GeometryConfig, before: Seen | None, look: NDArray[np.float32] | None
-) -> Seen:
+def _seen(frame: RgbdFrame, track: Track, settings: GeometryConfig, before: Seen | None, look: Looks | None) -> Seen:
     x, y, width, height = track.roi
     crop = track.mask[y : y + height, x : x + width].copy()  # a view would keep all masks of the frame alive
     looks = before.looks if before is not None else None
-    if look is not None and look.any():
-        looks = look if looks is None else _unit((1 - _NEW_SHARE) * looks + _NEW_SHARE * look)
+    if look is not None:
+        looks = look if looks is None else looks.blended(look, _NEW_SHARE)
     box = (float(x), float(y), float(x + width), float(y + height))
     position = position_of(frame, track.mask, settings)
     return Seen(track.id, track.label, track.state, frame.stamp_ns, box, crop, position, looks)
-
-
-def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), np.float32)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sam_perception.config import DetectorConfig, WordsConfig
 from sam_perception.detections import Detection, box_iou
 from sam_perception.discovery.association import Candidate, associate, overlapped, recognised
+from sam_perception.discovery.looks import Looks, looks_of
 from sam_perception.discovery.memory import Seen
 from sam_perception.discovery.names import Names
 from sam_perception.errors import PromptError
@@ -19,6 +20,10 @@ from sam_perception.prompts import FOUND_IDS_FROM, MAX_OBJECT_ID
 from sam_perception.scene import ObjectState
 
 Box = tuple[float, float, float, float]
+
+
+def looks_like(features: tuple[float, float] | None) -> Looks | None:
+    return None if features is None else Looks(np.ones(1, np.float32), np.array(features, np.float32))
 
 
 def seen(
@@ -32,7 +37,7 @@ def seen(
     return Seen(
         object_id, "cup", ObjectState.LOST, stamp_ns, box,
         np.ones((round(box[3] - box[1]), round(box[2] - box[0])), bool) if mask is None else mask,
-        None if position is None else np.array(position), None if looks is None else np.array(looks, np.float32),
+        None if position is None else np.array(position), looks_like(looks),
     )  # fmt: skip
 
 
@@ -44,7 +49,7 @@ def candidate(
 ) -> Candidate:
     return Candidate(
         Detection("cup", score, box), None if position is None else np.array(position),
-        None if looks is None else np.array(looks, np.float32),
+        looks_like(looks),
     )  # fmt: skip
 
 
@@ -140,6 +145,36 @@ def test_the_likest_pairs_come_first_and_nothing_is_two_things() -> None:
     assert recognised([one, other], lost, 0, GATES) == {0: 1, 1: 0}
     assert recognised([one], lost, 0, GATES) == {0: 1}
     assert recognised([], lost, 0, GATES) == {}
+
+
+def test_colours_tell_things_apart_whatever_their_size_and_light() -> None:
+    rng = np.random.default_rng(0)
+
+    def painted(colour: tuple[int, int, int], half: int, light: float = 1.0) -> Looks:
+        rgb = np.full((60, 60, 3), 128, np.uint8)
+        mask = np.zeros((60, 60), bool)
+        mask[30 - half : 30 + half, 30 - half : 30 + half] = True
+        rgb[mask] = np.clip(np.array(colour) * light + rng.normal(0, 4, (mask.sum(), 3)), 0, 255)
+        looks = looks_of(rgb, mask, None)
+        assert looks is not None
+        return looks
+
+    red, blue = painted((200, 30, 30), 20), painted((30, 30, 200), 20)
+    assert np.linalg.norm(red.colours) == pytest.approx(1.0)
+    assert red.likeness(painted((200, 30, 30), 8)) > 0.95
+    assert red.likeness(painted((200, 30, 30), 20, light=0.85)) > 0.75
+    assert red.likeness(blue) < 0.4
+    assert red.blended(blue, 0.1).likeness(red) > red.blended(blue, 0.5).likeness(red)
+    assert looks_of(np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), bool), None) is None
+
+
+def test_features_and_colours_must_both_agree() -> None:
+    one = Looks(np.array([1, 0], np.float32), np.array([1, 0], np.float32))
+    assert one.likeness(Looks(np.array([0.8, 0.6], np.float32), np.array([0.6, 0.8], np.float32))) == pytest.approx(
+        0.48
+    )
+    assert one.likeness(Looks(np.array([0.8, 0.6], np.float32))) == pytest.approx(0.8)
+    assert one.likeness(Looks(np.array([1, 0], np.float32), np.array([-1, 0], np.float32))) == 0.0
 
 
 def test_names_are_a_detectors_until_somebody_renames_the_object() -> None:
