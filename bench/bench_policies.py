@@ -15,6 +15,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,15 @@ COLUMNS = ("J visible", "absent said", "returns found", "switches", "frames on a
 SEED = 880_000  # training draws from other sequences
 
 
-def measure(model: Any, clips: int, frames: int, settings: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+def measure(
+    model: Any, policies: Sequence[str], clips: int, frames: int, settings: dict[str, Any]
+) -> dict[str, dict[str, dict[str, float]]]:
     """Summaries by policy, and in it by event and over all."""
-    tallies = {p: {e: IdentityTally() for e in (*EVENTS, "all")} for p in POLICIES}
+    tallies = {p: {e: IdentityTally() for e in (*EVENTS, "all")} for p in policies}
     for k in range(clips):
         event: Event = EVENTS[k % len(EVENTS)]
         clip = lookalike_clip(np.random.default_rng([SEED, k]), event, frames=frames)
-        for policy in POLICIES:
+        for policy in policies:
             config = with_settings(PerceptionConfig(), {**settings, "tracker.memory_policy": policy})
             follow_clip(model, clip, stamps_ns(frames), config, tallies[policy][event])
         sys.stderr.write(f"clip {k + 1} of {clips}\n")
@@ -82,6 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="nano", help="name or checkpoint folder")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--policies", nargs="+", default=POLICIES, choices=POLICIES)
     parser.add_argument("--clips", type=int, default=21)
     parser.add_argument("--frames", type=int, default=48)
     parser.add_argument(
@@ -91,7 +95,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = {name: json.loads(value) for name, _, value in (s.partition("=") for s in args.set)}
     start = time.perf_counter()
-    results = measure(load_model(args.model, args.device), args.clips, args.frames, settings)
+    results = measure(load_model(args.model, args.device), args.policies, args.clips, args.frames, settings)
     about = (
         f"{args.model}, {args.clips} clips of {args.frames} frames (256 x 256, RGB-D, 15 Hz), seeds [{SEED}, k], "
         f"torch {torch.__version__}, {platform.machine()} with {os.cpu_count()} cores"

@@ -8,10 +8,12 @@ tracked in the newest frame with the memory that it has so far; what that gave i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sam_perception.segmentation.advancing import Advancer
 from sam_perception.segmentation.frames import CachedFrame, DuePrompt, FrameCache
+from sam_perception.segmentation.observing import TrackedObject
 
 
 @dataclass(eq=False)
@@ -32,9 +34,16 @@ class Portion:
 
 
 class CatchUp:
-    """Objects that are being brought forward."""
+    """Objects that are being brought forward.
 
-    def __init__(self) -> None:
+    Args:
+        advance: brings objects into a frame.
+        objects: everything tracked.
+        limit: frames of the past that one step works off.
+    """
+
+    def __init__(self, advance: Advancer, objects: Mapping[int, TrackedObject], limit: int) -> None:
+        self._advance, self._objects, self._limit = advance, objects, limit
         self._ways: dict[int, _Way] = {}
 
     def __contains__(self, object_id: int) -> bool:
@@ -45,7 +54,56 @@ class CatchUp:
         """Objects with a prompt that has not been applied yet."""
         return tuple(i for i, way in self._ways.items() if way.prompts)
 
-    def add(self, due: DuePrompt) -> None:
+    def work_off(self, due: Sequence[DuePrompt], cache: FrameCache, notes: list[str]) -> list[DuePrompt]:
+        """Bring objects with prompts on frames of the past forward, as far as one step may.
+
+        A prompt for an object that is still on its way waits for its turn, wherever it points: it adds
+        to what the object will then be.
+
+        Args:
+            due: accepted prompts, whose objects are among `objects`.
+            cache: the frames there are.
+            notes: gets a line for a prompt that was applied to another frame than was asked for.
+
+        Returns:
+            The prompts to apply to the newest frame.
+        """
+        newest = cache.newest
+        behind = {d.prompt.object_id for d in due if d.frame is not newest or d.prompt.object_id in self._ways}
+        now = [d for d in due if d.prompt.object_id not in behind]
+        for d in due:
+            if d.prompt.object_id in behind:
+                self._add(d)
+        for d in self._stranded(cache):
+            known = self._objects[d.prompt.object_id]
+            known.first_frame = known.first_frame if known.begun else newest.index
+            now.append(DuePrompt(d.prompt, newest))
+            notes.append(f"prompt for object {d.prompt.object_id} lost its frame: applied to the newest one")
+        done = 0
+        while done < self._limit or self._pressing(cache):
+            portion = self._portion(cache)
+            if portion is None:
+                break
+            self._work_on(portion)
+            done += 1
+        return [*self._arrived(newest), *now]
+
+    def _work_on(self, portion: Portion) -> None:
+        frame, prompts = portion.frame, [d.prompt for d in portion.prompts]
+        asked = {p.object_id for p in prompts}
+        ids = [
+            i
+            for i in portion.object_ids
+            # On a frame that was pointed at before, that answer stands.
+            if self._objects[i].first_frame < frame.index and (i in asked or i not in frame.prompted)
+        ]
+        self._advance(frame, ids, prompts)
+        for object_id in portion.object_ids:
+            way = self._ways[object_id]
+            way.prompts = [d for d in way.prompts if d.frame is not frame]
+            way.next_frame += 1
+
+    def _add(self, due: DuePrompt) -> None:
         """Apply a prompt when its frame's turn comes; the object goes back to that frame if it is past it."""
         way = self._ways.setdefault(due.prompt.object_id, _Way(due.frame.index))
         way.next_frame = min(way.next_frame, due.frame.index)
@@ -55,11 +113,7 @@ class CatchUp:
         """The object was removed."""
         self._ways.pop(object_id, None)
 
-    def clear(self) -> None:
-        """Drop everything."""
-        self._ways.clear()
-
-    def stranded(self, cache: FrameCache) -> list[DuePrompt]:
+    def _stranded(self, cache: FrameCache) -> list[DuePrompt]:
         """Give up on objects whose next frame is not kept any more; their prompts that were not applied."""
         oldest, prompts = next(iter(cache)).index, []
         for object_id, way in list(self._ways.items()):
@@ -68,7 +122,7 @@ class CatchUp:
                 prompts += way.prompts
         return prompts
 
-    def portion(self, cache: FrameCache) -> Portion | None:
+    def _portion(self, cache: FrameCache) -> Portion | None:
         """The oldest frame of the past with something to do; None if all have arrived at the newest."""
         newest = cache.newest.index
         first = min((way.next_frame for way in self._ways.values()), default=newest)
@@ -78,29 +132,11 @@ class CatchUp:
         here = {i: way for i, way in self._ways.items() if way.next_frame == first}
         return Portion(frame, tuple(here), tuple(d for way in here.values() for d in way.prompts if d.frame is frame))
 
-    def finish(self, portion: Portion) -> None:
-        """A portion has been worked off."""
-        for object_id in portion.object_ids:
-            way = self._ways[object_id]
-            way.prompts = [d for d in way.prompts if d.frame is not portion.frame]
-            way.next_frame += 1
-
-    def pressing(self, cache: FrameCache) -> bool:
+    def _pressing(self, cache: FrameCache) -> bool:
         """Whether the next frame to work off is about to leave the cache."""
         return any(cache.leaves_next(way.next_frame) for way in self._ways.values())
 
-    def arrived(self, newest: CachedFrame) -> list[DuePrompt]:
+    def _arrived(self, newest: CachedFrame) -> list[DuePrompt]:
         """Take out the objects that have come to the newest frame; their prompts for that frame."""
         done = [i for i, way in self._ways.items() if way.next_frame >= newest.index]
         return [d for i in done for d in self._ways.pop(i).prompts]
-
-
-def split(due: Sequence[DuePrompt], newest: CachedFrame, late: CatchUp) -> tuple[list[DuePrompt], list[DuePrompt]]:
-    """Prompts for the newest frame, and those for the past.
-
-    A prompt for an object that is still on its way waits for its turn, wherever it points: it adds to
-    what the object will then be.
-    """
-    behind = {d.prompt.object_id for d in due if d.frame is not newest or d.prompt.object_id in late}
-    now = [d for d in due if d.prompt.object_id not in behind]
-    return now, [d for d in due if d.prompt.object_id in behind]

@@ -52,10 +52,11 @@ from sam_perception.scene import DepthEvidence, Placement
 from sam_perception.segmentation.advancing import Advancer
 from sam_perception.segmentation.appearance import describe
 from sam_perception.segmentation.backend import Backend, backend_of
-from sam_perception.segmentation.catchup import CatchUp, Portion, split
+from sam_perception.segmentation.catchup import CatchUp
 from sam_perception.segmentation.frames import DuePrompt, FrameCache, PromptQueue
+from sam_perception.segmentation.judging import Judge
 from sam_perception.segmentation.observing import TrackedObject, observe
-from sam_perception.segmentation.policy import Keep, MemoryPolicy, Observation, make_policy
+from sam_perception.segmentation.policy import MemoryPolicy, make_policy
 from sam_perception.segmentation.preprocess import ImageScaler
 from sam_perception.segmentation.prompting import Prompter
 from sam_perception.segmentation.slots import SlotMap
@@ -87,17 +88,17 @@ class StreamingTracker:
         policy: MemoryPolicy | None = None,
     ) -> None:
         self._config = config or TrackerConfig()
-        self._policy = policy or make_policy(self._config)
         self._network: Backend = backend_of(model)
         self._scaler = ImageScaler(self._network.size, self._network.device, self._network.dtype)
         self._bank = self._network.bank(max_objects, self._config)
         self._slots = SlotMap(max_objects)
         self._cache = FrameCache(self._config.feature_cache_frames, self._config.feature_cache_mb << 20)
-        self._queue, self._late = PromptQueue(), CatchUp()
+        self._queue = PromptQueue()
         self._objects: dict[int, TrackedObject] = {}
         prompter = Prompter(self._network, self._scaler)
         self._advance = Advancer(self._network, prompter, self._bank, self._slots, self._objects)
-        self._unjudged: tuple[Observation, ...] = ()
+        self._late = CatchUp(self._advance, self._objects, self._config.catch_up_frames)
+        self._judge = Judge(policy or make_policy(self._config), self._bank, self._slots)
         self._last: Tracks | None = None
 
     # ------------------------------------------------------------------ what is asked of it
@@ -145,8 +146,7 @@ class StreamingTracker:
             self._bank.ledger.clear(self._slots.release(object_id))
             del self._objects[object_id]
             self._late.forget(object_id)
-            self._policy.forget(object_id)
-            self._unjudged = tuple(o for o in self._unjudged if o.object_id != object_id)
+            self._judge.forget(object_id)
             for frame in self._cache:
                 frame.forget(object_id)
         elif not waited:
@@ -179,7 +179,7 @@ class StreamingTracker:
         """
         self._bank.ledger.clear_recent()
         self._cache.clear()
-        self._unjudged = ()
+        self._judge.skip()
         self._last = None
 
     def keep_features(self, frames: int | None = None) -> None:
@@ -211,13 +211,13 @@ class StreamingTracker:
             MalformedImage: not such a picture; nothing has changed then.
         """
         pixels = self._scaler.pixels(rgb)
-        self.judge({})
+        self._judge.decide({})
         frame = self._cache.add(pixels, rgb.shape[:2], stamp_ns)
         due, notes = self._queue.due(self._cache)
         due, rejected = self._accept(due)
         asked = {d.prompt.object_id for d in due}
         with self._newcomers_begin():
-            due = self._catch_up(due, notes)
+            due = self._late.work_off(due, self._cache, notes)
             live = [i for i in self._slots.ids if self._objects[i].begun and self._objects[i].first_frame < frame.index]
             resting = self._resting(live, only, asked, rgb.shape[:2])
             live = [i for i in live if i not in resting]
@@ -225,7 +225,7 @@ class StreamingTracker:
         latest = {d.prompt.object_id: d.prompt for d in due}
         drawn = {i: prompt.mask for i, prompt in latest.items() if isinstance(prompt, MaskPrompt)}
         seen = observe(frame, ids, decoded, self._objects, evidence or {}, self._config, drawn)
-        self._unjudged = seen.observations
+        self._judge.hear(seen.observations)
         tracks = seen.tracks(rejected, notes)
         if resting and self._last is not None:
             tracks = with_resting(tracks, self._last, resting)
@@ -242,16 +242,8 @@ class StreamingTracker:
         Args:
             placements: by object id, where depth puts the visible ones in the newest frame.
         """
-        observations = [replace(o, placement=placements.get(o.object_id)) for o in self._unjudged]
-        self._unjudged = ()
-        for seen, keep in zip(observations, self._policy.admit(observations), strict=True):
-            slot = self._slots.slot(seen.object_id)
-            if Keep.LASTING in keep:
-                self._bank.keep(slot, seen.frame)
-            if Keep.RECENT not in keep and not seen.prompted:
-                self._bank.ledger.discard(slot, seen.frame)
+        self._judge.decide(placements)
 
-    @torch.inference_mode()
     def appearance(self, masks: NDArray[np.bool_], stamp_ns: int | None = None) -> NDArray[np.float32]:
         """(N, C) unit vectors of what masks (N, H, W) show, by the image features; zeros for an empty mask.
 
@@ -301,39 +293,3 @@ class StreamingTracker:
             known.label = prompt.label or known.label
             known.first_frame = min(known.first_frame, frame.index)
         return accepted, rejected
-
-    def _catch_up(self, due: Sequence[DuePrompt], notes: list[str]) -> list[DuePrompt]:
-        """Bring objects with prompts on frames of the past forward, as far as one step may.
-
-        Returns:
-            The prompts to apply to the newest frame.
-        """
-        newest = self._cache.newest
-        now, past = split(due, newest, self._late)
-        for d in past:
-            self._late.add(d)
-        for d in self._late.stranded(self._cache):
-            known = self._objects[d.prompt.object_id]
-            known.first_frame = known.first_frame if known.begun else newest.index
-            now.append(DuePrompt(d.prompt, newest))
-            notes.append(f"prompt for object {d.prompt.object_id} lost its frame: applied to the newest one")
-        done = 0
-        while done < self._config.catch_up_frames or self._late.pressing(self._cache):
-            portion = self._late.portion(self._cache)
-            if portion is None:
-                break
-            self._work_off(portion)
-            done += 1
-        return [*self._late.arrived(newest), *now]
-
-    def _work_off(self, portion: Portion) -> None:
-        frame, prompts = portion.frame, [d.prompt for d in portion.prompts]
-        asked = {p.object_id for p in prompts}
-        ids = [
-            i
-            for i in portion.object_ids
-            # On a frame that was pointed at before, that answer stands.
-            if self._objects[i].first_frame < frame.index and (i in asked or i not in frame.prompted)
-        ]
-        self._advance(frame, ids, prompts)
-        self._late.finish(portion)
