@@ -69,8 +69,7 @@ class NodeBackend:
         pipeline = self._pipeline()
         if pipeline is None:
             return seen.scene
-        lifted = pipeline.newest(lifted=True)
-        scene = lifted.scene if lifted is not None and lifted.frame is seen.frame else seen.scene
+        scene = pipeline.lifted(seen).scene if isinstance(seen, Processed) else seen.scene
         known = set(pipeline.desk.ids)
         return replace(scene, objects=tuple(track for track in scene.objects if track.id in known))
 

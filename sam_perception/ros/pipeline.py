@@ -125,14 +125,18 @@ class Pipeline:
         """The newest frame that was processed; `lifted`: with positions, also where no topic asked for them."""
         with self._lock:
             newest = self._newest
-        if newest is None or newest.lifted or not lifted:
-            return newest
+        return self.lifted(newest) if lifted and newest is not None else newest
+
+    def lifted(self, seen: Processed) -> Processed:
+        """The same frame with positions, also where no topic asked for them."""
+        if seen.lifted:
+            return seen
         try:
-            scene = lift_scene(newest.frame, newest.scene, self._config.geometry)
+            scene = lift_scene(seen.frame, seen.scene, self._config.geometry)
         except Exception as error:
             self._stage_failed("geometry", error)
-            return newest
-        return Processed(newest.frame, scene, lifted=True)
+            return seen
+        return Processed(seen.frame, scene, lifted=True)
 
     def recent(self) -> tuple[Processed, ...]:
         """The last frames that were processed, oldest first: those that a late prompt may still be for."""
