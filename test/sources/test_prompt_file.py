@@ -120,3 +120,13 @@ def test_an_error_keeps_its_kind(masks: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match="nowhere"):
         read_prompts(tmp_path / "nowhere.yaml")
+
+
+def test_another_answer_to_a_click_can_be_chosen(tmp_path: Path) -> None:
+    schedule = read_prompts(write(tmp_path, "- {object_id: 1, points: [[5, 6]], choose: 2}"))
+    (prompt,) = schedule.due(0, 0)
+    assert isinstance(prompt, PointPrompt)
+    assert prompt.choose == 2
+    for entry in ("box: [1, 2, 3, 4], choose: 1", "points: [[1, 2], [3, 4]], choose: 1", "points: [[1, 2]], choose: 7"):
+        with pytest.raises(PromptError, match="choose"):
+            read_prompts(write(tmp_path, f"- {{object_id: 1, {entry}}}"))
