@@ -340,7 +340,9 @@ class PerceptionConfig(Validated):
     """
 
     model: str = setting("nano", "nano, sam2.1-hiera-tiny, -small, -base-plus, -large, or a checkpoint directory")
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one")
+    device: str = setting(
+        "auto", "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one; exported models: tensorrt, too"
+    )
     dtype: str = setting(
         "auto",
         "number format of the model; auto: bfloat16 on GPUs that have it, float16 on others, float32 on CPU",
