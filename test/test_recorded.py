@@ -11,9 +11,11 @@ from scipy.spatial.transform import Rotation
 from tabletop import frame_at, scene_with_all
 from test_messages import HEIGHT, WIDTH, make_scene
 
+from sam_perception.frame import DepthSource
 from sam_perception.messages import tracked_object_array
+from sam_perception.messages_scene import grasp_target_array, obstacle_array
 from sam_perception.overlay_scene import draw_scene
-from sam_perception.recorded import matrix_from_quaternion, scene_from_objects
+from sam_perception.recorded import matrix_from_quaternion, scene_from_objects, with_obstacles
 from sam_perception.scene import Scene
 from sam_perception.sinks.bag import BagSink
 from sam_perception.sinks.bag_types import BagTypes, full_name, typestore
@@ -69,6 +71,21 @@ def test_grasps_and_obstacles_survive_a_bag(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.nearest_point_m, other.nearest_point_m)
     frame = frame_at(scene.stamp_ns)
     assert (draw_scene(frame.rgb, back, frame.intrinsics) != frame.rgb).any()  # without clouds, too
+
+
+def test_names_from_detectors_and_where_depth_comes_from_survive() -> None:
+    types, scene = BagTypes(), make_scene()
+    named = tuple(replace(track, label_score=0.25 * n) for n, track in enumerate(scene.objects))
+    scene = replace(scene, objects=named, depth_source=DepthSource.FILLED, around_source=DepthSource.ESTIMATED)
+    message = tracked_object_array(types, scene)
+    assert message.depth_source == 1
+    raw = types.serialize(message, NAME)
+    back = scene_from_objects(typestore().deserialize_cdr(raw, full_name(NAME)), WIDTH, HEIGHT)
+    assert [t.label_score for t in back.objects] == [t.label_score for t in scene.objects]
+    assert back.depth_source is DepthSource.FILLED
+    around = with_obstacles(back, obstacle_array(types, scene))
+    assert around.around_source is DepthSource.ESTIMATED
+    assert grasp_target_array(types, scene).depth_source == 1
 
 
 def test_a_scene_without_masks_has_empty_ones() -> None:
