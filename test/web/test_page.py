@@ -285,6 +285,29 @@ def test_a_node_that_does_not_work_is_said(page: Page) -> None:
         assert page.evaluate("document.getElementById('state').dataset.level") == "warn"
 
 
+def test_fingers_point_too(page: Page) -> None:
+    def touch(kind: str, *place: float) -> None:
+        points = [{"x": place[0], "y": place[1]}] if place else []
+        page.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+
+    backend = FakeBackend()
+    page.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    try:
+        with watched(page, backend):
+            touch("touchStart", *page.pixel_place(*RED_POINT))
+            touch("touchEnd")
+            (tap,) = wait_asked(page, backend)
+            assert [(round(x), round(y), on) for x, y, on in tap.points] == [(*RED_POINT, 1)]
+            touch("touchStart", *page.pixel_place(10, 8))
+            for x in (14, 20, 26):
+                touch("touchMove", *page.pixel_place(x, x + 2))
+            touch("touchEnd")
+            box = wait_asked(page, backend, 2)[1]
+            assert [round(edge) for edge in box.box] == [10, 8, 26, 28]
+    finally:
+        page.call("Emulation.setTouchEmulationEnabled", enabled=False)
+
+
 def test_a_tablet_has_room_for_all_of_it(page: Page, tmp_path: Path) -> None:
     backend = FakeBackend({1: "mug", 2: "box"})
     page.call("Emulation.setDeviceMetricsOverride", width=820, height=1180, deviceScaleFactor=1, mobile=False)
