@@ -16,7 +16,7 @@ from rclpy.lifecycle import LifecycleNode
 
 from sam_perception.config import GraspConfig
 from sam_perception.errors import PerceptionError, TransformError, UnknownFrame
-from sam_perception.frame import CameraPose, RgbdFrame
+from sam_perception.frame import CameraPose, RgbdFrame, check_transform
 from sam_perception.geometry.moved import moved_scene
 from sam_perception.perception import Wanted
 from sam_perception.ros.diagnosis import ERROR, OK, WARN, Status
@@ -186,7 +186,7 @@ class Whereabouts:
         pair = (target, source)
         timeout_s = 0.0 if pair in self._unknown else self._config.transforms.timeout_s
         try:
-            matrix = self._transforms.lookup(target, source, stamp_ns, timeout_s)
+            matrix = check_transform(self._transforms.lookup(target, source, stamp_ns, timeout_s))
         except UnknownFrame:
             self._unknown.add(pair)
             raise
