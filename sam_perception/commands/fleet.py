@@ -20,6 +20,15 @@ from sam_perception.sinks.text_table import text_table
 _MARK = "fleet.json"
 
 
+def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what is for several recordings."""
+    group = parser.add_argument_group("several recordings")
+    group.add_argument("--workers", type=int, metavar="N", help="processes at once, on one GPU each if there are any")
+    group.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster: HOST:PORT, auto, or local")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads of each (default 1; of one alone: all)")
+    group.add_argument("--reports", action="store_true", help="a report for each, beside its bag")
+
+
 def run_fleet(arguments: argparse.Namespace) -> int:
     """Process all recordings; returns 0, or 1 where one of them failed."""
     out = _prepared(arguments.output)
@@ -63,7 +72,7 @@ def make_jobs(arguments: argparse.Namespace) -> list[Job]:
                 with_inputs=arguments.with_inputs,
                 report=arguments.reports,
                 limit=arguments.limit,
-                threads=arguments.threads,
+                threads=arguments.threads or 1,
             )
         )
     return jobs

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from sam_perception.commands import fleet
 from sam_perception.commands.settings import add_settings_arguments, config_from
 from sam_perception.config import PerceptionConfig
 from sam_perception.errors import FrameError, PromptError, SourceError
@@ -93,25 +94,15 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--with-inputs", action="store_true", help="also write colour, depth and camera_info")
     parser.add_argument("--frames-only", action="store_true", help="write only these; needs no prompts and no model")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N frames")
-    _add_fleet_arguments(parser)
+    fleet.add_fleet_arguments(parser)
     for role in ("color", "depth", "info"):
         parser.add_argument(f"--{role}-topic", metavar="NAME", help="in IN, where it cannot be told by itself")
     add_settings_arguments(parser)
     parser.set_defaults(run=run)
 
 
-def _add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("several recordings")
-    group.add_argument("--workers", type=int, metavar="N", help="processes at once, on one GPU each if there are any")
-    group.add_argument("--ray", metavar="ADDRESS", help="work on a Ray cluster: HOST:PORT, auto, or local")
-    group.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of each (default %(default)s)")
-    group.add_argument("--reports", action="store_true", help="a report for each, beside its bag")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the subcommand; returns the exit code."""
-    from sam_perception.commands import fleet
-
     if fleet.is_fleet(arguments):
         fleet.check_arguments(arguments)
         return fleet.run_fleet(arguments)
@@ -128,6 +119,10 @@ def run(arguments: argparse.Namespace) -> int:
             return _copy(source, arguments)
         from sam_perception.perception import Perception
 
+        if arguments.threads is not None:
+            from sam_perception.segmentation.hardware import use_threads
+
+            use_threads(arguments.threads)
         return _process(source, schedule, Perception(config), arguments, config)
 
 
