@@ -26,8 +26,8 @@ lint: setup ## ruff and mypy --strict
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy --strict
 
-bench: setup ## speed, against what one would use instead
-	@$(RUN) for bench in bench/bench_*.py; do python $$bench $(ARGS) || exit 1; done
+bench: setup ## speed and memory, against what one would use instead; bench/ has more
+	@$(RUN) sam-perception bench $(ARGS)
 
 clean: ## what builds, tests and demos leave behind, but for .venv
 	rm -rf build install log demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
