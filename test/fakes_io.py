@@ -91,7 +91,8 @@ def lifted_of(mask: np.ndarray, frame: RgbdFrame) -> Lifted:
     z = frame.depth_m[mask]
     camera = frame.intrinsics
     points = np.stack([(columns - camera.cx) / camera.fx * z, (rows - camera.cy) / camera.fy * z, z], axis=1)
-    centroid = points.mean(axis=0)
+    # An object that has drifted out of the picture has no points.
+    centroid = points.mean(axis=0) if len(points) else np.full(3, np.nan)
     box = OrientedBox(centroid, np.eye(3), np.array([0.1, 0.1, 0.1]))
     return Lifted(points.astype(np.float32), frame.rgb[mask], centroid, np.eye(3) * 1e-6, box, 1.0)
 

@@ -246,7 +246,7 @@ def _report(
 def _summarise(playback: Playback, scenes: Mapping[int, Scene], scores: Sequence[ObjectScore], out: Path) -> None:
     if scores:
         _say("\n" + text_table(_SCORE_HEADER, _score_rows(scores)))
-        _say(f"mean IoU {np.nanmean([one.mean_iou for one in scores]):.3f}")
+        _say(f"mean IoU {_mean_iou(scores):.3f}")
     else:
         history = RunHistory()
         for scene in scenes.values():
@@ -254,6 +254,12 @@ def _summarise(playback: Playback, scenes: Mapping[int, Scene], scores: Sequence
         _say("\n" + text_table(*history.rows()))
     _say("\n" + "\n".join(f"{name}: {value}" for name, value in _run_rows(playback, scenes)))
     _say(f"\nrecording  {out / 'bag'}\nreport     {out / 'report' / 'index.html'}\nnode's log {out / 'node.log'}")
+
+
+def _mean_iou(scores: Sequence[ObjectScore]) -> float:
+    """Over the objects that were to be seen; NaN where none was."""
+    known = [one.mean_iou for one in scores if not np.isnan(one.mean_iou)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _failures(
@@ -276,7 +282,7 @@ def _failures(
         if not any(track.state.visible and track.box is not None for track in tracks):
             failures.append(f"object {object_id} was never tracked with a position")
     if scores:
-        mean = float(np.nanmean([one.mean_iou for one in scores]))
+        mean = _mean_iou(scores)
         if not mean >= arguments.min_iou:
             failures.append(f"mean IoU is {mean:.3f}, {arguments.min_iou} is needed")
     if playback.exit_code != 0:
