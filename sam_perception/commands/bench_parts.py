@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from sam_perception.errors import ConfigError
@@ -33,7 +34,7 @@ class BenchPlan:
     node_objects: int
     repeats: int
     threads: int
-    log: Path = Path("bench_node.log")
+    log: Path = field(default_factory=lambda: Path(gettempdir()) / "sam_perception_bench_node.log")
 
     def memory_at(self, model: str) -> tuple[int, int]:
         """Frames after which the tracker part looks at memory; fewer where a CPU would take half an hour."""
