@@ -114,7 +114,7 @@ class RegionDesk:
         error: Exception = PerceptionError("the node stopped before the picture was cut up: ask again when it works")
         regions: Regions | None = None
         try:
-            yield
+            yield None
             regions = yield from self._search(frame)
         except Exception as seen:  # the one who asked gets it
             error = seen
@@ -130,4 +130,4 @@ class RegionDesk:
 
 
 def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float(np.count_nonzero(a & b) / max(np.count_nonzero(a | b), 1))
+    return int(np.count_nonzero(a & b)) / max(int(np.count_nonzero(a | b)), 1)
