@@ -182,7 +182,7 @@ class Perception:
         if isinstance(prompt, TextPrompt):
             self._discovery.ask(prompt)
         else:
-            self._discovery.forget(prompt.object_id)  # who points with a finger says what is meant
+            self._discovery.pointed_at(prompt.object_id)
             self._tracker.prompt(prompt)
 
     def detections(self, found: Sequence[Detection], stamp_ns: int = 0) -> None:

@@ -114,6 +114,11 @@ class Discovery:
         """Rename what waits under an id; whether something does."""
         return self._words is not None and self._words.rename(object_id, label)
 
+    def pointed_at(self, object_id: int) -> None:
+        """Somebody has pointed at what was to be found by words under this id, if anything was."""
+        if self._words is not None:
+            self._words.drop(object_id)
+
     def forget(self, object_id: int) -> bool:
         """Forget an object; whether only its words were known here."""
         self._memory.forget(object_id)

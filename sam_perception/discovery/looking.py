@@ -56,8 +56,9 @@ class Looker(Generic[Subject]):
         if self._pool is not None:
             self._running = self._pool.submit(run)
             return
+        answer = run()  # before anything is noted: what the model raises leaves nothing behind
         self._running = Future()
-        self._running.set_result(run())
+        self._running.set_result(answer)
 
     def collect(self) -> Answer[Subject] | None:
         """The answer, once, if it is there; what the model raised is raised."""

@@ -20,6 +20,7 @@ Describe = Callable[[NDArray[np.bool_], "int | None"], NDArray[np.float32]]
 
 _VIEWS = 32  # frames for which it is known what was where; a detector may be that much behind
 _NEW_SHARE = 0.1  # of the newest look in what is remembered
+_LOOK_AGAIN_NS = 300_000_000  # things do not change that fast, and a look costs a millisecond for each
 _PENDING_FRAMES = 8  # an object that was asked for and has not come by then is not waited for
 
 
@@ -35,6 +36,7 @@ class Seen:
     mask: NDArray[np.bool_]  # (h, w), cropped to the box
     position_m: NDArray[np.float64] | None  # (3,) in the camera's frame of that time; None without depth
     looks: Looks | None  # a mean over time; None before it was TRACKED
+    looks_ns: int = 0  # stamp of the newest part of them
 
 
 class ObjectMemory:
@@ -56,7 +58,7 @@ class ObjectMemory:
         """Take in one frame; objects that are not among `tracks` are forgotten, the masks of those resting are old."""
         tracks = list(tracks)
         visible = [t for t in tracks if t.state.visible and t.mask.any() and t.id not in resting]
-        sure = [track for track in visible if track.state is ObjectState.TRACKED]
+        sure = [t for t in visible if t.state is ObjectState.TRACKED and self._to_be_looked_at(t.id, frame.stamp_ns)]
         vectors: Sequence[NDArray[np.float32] | None] = [None] * len(sure)
         if describe is not None and sure:
             vectors = list(describe(np.stack([track.mask for track in sure]), frame.stamp_ns))
@@ -75,6 +77,10 @@ class ObjectMemory:
             for i, (seen, waited) in self._pending.items()
             if i not in known and waited < _PENDING_FRAMES
         }
+
+    def _to_be_looked_at(self, object_id: int, stamp_ns: int) -> bool:
+        before = self._known.get(object_id)
+        return before is None or before.looks is None or not 0 <= stamp_ns - before.looks_ns < _LOOK_AGAIN_NS
 
     def expect(self, object_id: int, label: str, box: tuple[float, float, float, float], stamp_ns: int) -> None:
         """Note an object that was asked for and is in no scene yet, so that it is not asked for twice."""
@@ -133,9 +139,9 @@ class ObjectMemory:
 def _seen(frame: RgbdFrame, track: Track, settings: GeometryConfig, before: Seen | None, look: Looks | None) -> Seen:
     x, y, width, height = track.roi
     crop = track.mask[y : y + height, x : x + width].copy()  # a view would keep all masks of the frame alive
-    looks = before.looks if before is not None else None
+    looks, looks_ns = (before.looks, before.looks_ns) if before is not None else (None, 0)
     if look is not None:
-        looks = look if looks is None else looks.blended(look, _NEW_SHARE)
+        looks, looks_ns = look if looks is None else looks.blended(look, _NEW_SHARE), frame.stamp_ns
     box = (float(x), float(y), float(x + width), float(y + height))
     position = position_of(frame, track.mask, settings)
-    return Seen(track.id, track.label, track.state, frame.stamp_ns, box, crop, position, looks)
+    return Seen(track.id, track.label, track.state, frame.stamp_ns, box, crop, position, looks, looks_ns)

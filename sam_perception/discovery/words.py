@@ -44,6 +44,7 @@ class WordSearch:
         self._model, self._memory, self._names, self._hands = model, memory, names, hands
         self._queries: dict[int, _Query] = {}  # by the id that was given with the words
         self._looker: Looker[tuple[_Query, ...]] = Looker()
+        self._refused: dict[str, str] = {}  # texts that the model does not read, and why; until its answer is taken
         self.go_to_background = self._looker.go_to_background
 
     @property
@@ -80,6 +81,11 @@ class WordSearch:
             query.ids = tuple(i for i in query.ids if i != object_id)
         self._queries = {i: query for i, query in self._queries.items() if query.open or query.ids}
         return False
+
+    def drop(self, object_id: int) -> None:
+        """Search no longer for what was not found yet under this id."""
+        if object_id in self.waiting:
+            del self._queries[object_id]
 
     def forget_frames(self) -> None:
         """Times of earlier searches mean nothing any more, after the stream has jumped."""
@@ -123,16 +129,27 @@ class WordSearch:
 
         try:
             return find(texts)
-        except PromptError:  # too long together; one that is too long alone is the user's to mend
-            return [detection for text in texts for detection in find([text])]
+        except PromptError:  # too long together, or one of them alone
+            found = []
+            for text in texts:
+                try:
+                    found += find([text])
+                except PromptError as error:
+                    self._refused[text] = str(error)
+            return found
 
     def _take_answer(self, settings: WordsConfig, geometry: GeometryConfig) -> float:
         answer = self._looker.collect()
         if answer is None:
             return 0.0
+        refused, self._refused = self._refused, {}
         for query in answer.subject:
             if self._queries.get(query.prompt.object_id) is not query:
                 continue  # it was removed while the model looked
+            if query.prompt.text in refused:
+                self._hands.notes.append(f"object {query.prompt.object_id}: {refused[query.prompt.text]}")
+                del self._queries[query.prompt.object_id]
+                continue
             found = [d for d in answer.detections if d.label == query.prompt.text]
             lost = self._lost(query)
             candidates = self._hands.candidates(found, answer.frame, geometry, looks=bool(lost))

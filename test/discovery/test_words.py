@@ -219,6 +219,58 @@ def test_texts_that_are_too_long_together_are_asked_one_by_one() -> None:
     assert [t.id for t in step(perception, 1).objects] == [3, 4]
 
 
+def test_a_text_that_is_too_long_alone_is_refused_and_the_others_are_found() -> None:
+    words = ScriptedWords(squares)
+
+    def answer(rgb: NDArray[np.uint8], text: str) -> list[Detection]:
+        if "very" in text:
+            raise PromptError("300 tokens")
+        return squares(rgb, text)
+
+    words.answer = answer
+    perception = perception_with(words)
+    perception.prompt(TextPrompt(3, "a very red square"))
+    perception.prompt(TextPrompt(4, "blue"))
+    scene = step(perception, 1)
+    assert [t.id for t in scene.objects] == [4]
+    assert "object 3: 300 tokens" in scene.notes
+    assert perception.waiting == ()
+
+
+def test_a_model_that_fails_once_is_asked_again() -> None:
+    words = ScriptedWords(squares)
+    perception = perception_with(words, words__search_period_s=0.5)
+
+    def broken(rgb: NDArray[np.uint8], text: str) -> list[Detection]:
+        raise RuntimeError("no memory")
+
+    words.answer = broken
+    perception.prompt(TextPrompt(3, "red"))
+    failed: list[str] = []
+    frame = make_frame(SECOND)
+    scene = perception.step(frame, wanted=Wanted.MASKS, on_error=lambda stage, _: failed.append(stage))
+    assert failed == ["search for new objects"]
+    assert not scene.objects
+    words.answer = squares
+    assert step(perception, 1.6).object(3).state is ObjectState.TRACKED
+
+
+def test_a_click_on_what_is_waited_for_ends_the_search_and_one_on_what_was_found_does_not() -> None:
+    words = ScriptedWords(squares)
+    perception = perception_with(words)
+    perception.prompt(TextPrompt(3, "green"))
+    step(perception, 1)
+    perception.prompt(BoxPrompt(3, BLUE_BOX))
+    assert step(perception, 2).object(3).label_score == 0.0
+    assert perception.waiting == ()
+    assert len(words.asked) == 1
+    perception, words = lost_red()
+    perception.prompt(BoxPrompt(3, RED_BOX))  # a correction
+    step(perception, 2.5)
+    assert step(perception, 3.1, red=False).object(3).state is ObjectState.LOST
+    assert len(words.asked) == 3  # it is still searched for
+
+
 def test_in_the_background_the_stream_does_not_wait() -> None:
     words = ScriptedWords(squares)
     words.gate.clear()
