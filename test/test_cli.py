@@ -11,7 +11,7 @@ from sam_perception.cli import main, make_parser
 from sam_perception.commands import process
 from sam_perception.sinks.text_table import text_table
 
-COMMANDS = ["demo", "process", "export", "doctor", "train", "eval"]
+COMMANDS = ["demo", "bench", "process", "export", "doctor", "train", "eval"]
 
 
 @pytest.mark.parametrize("command", [[], *([c] for c in COMMANDS)])
