@@ -22,7 +22,7 @@ from sam_perception.sources.synthetic import SyntheticSource
 pytest.importorskip("torch", reason="torch is not installed")
 
 PROMPTS = "- {object_id: 1, label: left, box: [60, 40, 100, 90]}\n- {object_id: 2, points: [[30, 60]]}\n"
-FRAMES = 3
+FRAMES = 2
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def process(bags: Path, out: Path, *options: str) -> int:
-    sources = [str(bags / f"bag{number}") for number in range(6)]
+def process(bags: Path, out: Path, *options: str, count: int = 6) -> int:
+    sources = [str(bags / f"bag{number}") for number in range(count)]
     prompts = ["--prompts", str(bags / "prompts.yaml"), "--device", "cpu"]
     return main(["process", *sources, str(out), *prompts, *options])
 
@@ -112,16 +112,19 @@ def test_only_what_is_missing_or_changed_is_done_again(
 ) -> None:
     out, sources = tmp_path / "out", tmp_path / "bags"
     shutil.copytree(bags, sources)
-    assert process(sources, out) == 0
-    marks = {number: (out / f"bag{number}/done.json").stat().st_mtime_ns for number in range(6)}
-    shutil.rmtree(out / "bag2")  # as if it had never been finished
-    metadata = sources / "bag4/metadata.yaml"
+    assert process(sources, out, count=3) == 0
+    marks = {number: (out / f"bag{number}/done.json").stat().st_mtime_ns for number in range(3)}
+    shutil.rmtree(out / "bag1")  # as if it had never been finished
+    metadata = sources / "bag2/metadata.yaml"
     os.utime(metadata, ns=(1, 1))  # another recording
-    assert process(sources, out) == 0
-    assert "4 of 6 recordings are done already" in capsys.readouterr().err
+    assert process(sources, out, count=3) == 0
+    assert "1 of 3 recordings are done already" in capsys.readouterr().err
     again = {n for n, mark in marks.items() if (out / f"bag{n}/done.json").stat().st_mtime_ns != mark}
-    assert again == {2, 4}
-    assert results(out) == results(one_by_one)
+    assert again == {1, 2}
+    same, other = results(out), results(one_by_one)
+    assert {name: same[name] for name in same if name.startswith("bag")} == {
+        name: other[name] for name in other if name.startswith(("bag0", "bag1", "bag2"))
+    }
     known = {**job(sources, out, 0).settings}
     assert is_done(job(sources, out, 0))
     assert not is_done(replace(job(sources, out, 0), settings={**known, "geometry.max_depth_m": 3.0}))
@@ -136,19 +139,19 @@ def test_a_broken_recording_is_reported_and_the_others_are_done(
     shutil.copytree(bags, sources)
     for file in (sources / "bag1").glob("*.mcap"):
         file.write_bytes(b"cut off")
-    assert process(sources, out) == 1
+    assert process(sources, out, count=3) == 1
     shown = capsys.readouterr()
     assert "failed: bag1: SourceError" in shown.out
-    assert "1 of 6 failed" in shown.out
+    assert "1 of 3 failed" in shown.out
     assert not (out / "bag1").exists()
-    assert len(list(out.glob("*/done.json"))) == 5
+    assert len(list(out.glob("*/done.json"))) == 2
     assert "SourceError" in (out / "index.html").read_text()
     with (out / "fleet.csv").open() as file:
         assert [row["recording"] for row in csv.DictReader(file) if row["state"] == "failed"] == ["bag1"]
     shutil.rmtree(sources / "bag1")
     shutil.copytree(bags / "bag1", sources / "bag1")
-    assert process(sources, out) == 0
-    assert "5 of 6 recordings are done already" in capsys.readouterr().err
+    assert process(sources, out, count=3) == 0
+    assert "2 of 3 recordings are done already" in capsys.readouterr().err
 
 
 def test_no_cluster_is_said_in_one_line(bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
