@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from sam_perception.segmentation.image_predictor import ImagePredictor, Prediction
     from sam_perception.segmentation.loading import load_tracker
     from sam_perception.segmentation.models import MODEL_NAMES, load_model
+    from sam_perception.segmentation.mono_depth import load_mono_depth
+    from sam_perception.segmentation.object_detector import load_object_detector
+    from sam_perception.segmentation.open_vocabulary import load_detector
     from sam_perception.segmentation.policy import FifoPolicy, MemoryPolicy
     from sam_perception.segmentation.region_finder import ModelRegions
+    from sam_perception.segmentation.semantic import load_semantic
     from sam_perception.segmentation.tracker import StreamingTracker
     from sam_perception.segmentation.tracks import Tracks
 
@@ -30,8 +34,12 @@ __all__ = [
     "Prediction",
     "StreamingTracker",
     "Tracks",
+    "load_detector",
     "load_image_model",
     "load_model",
+    "load_mono_depth",
+    "load_object_detector",
+    "load_semantic",
     "load_tracker",
 ]
 
@@ -46,6 +54,10 @@ _HOMES = {
     "Prediction": "image_predictor",
     "ModelRegions": "region_finder",
     "load_tracker": "loading",
+    "load_detector": "open_vocabulary",
+    "load_object_detector": "object_detector",
+    "load_semantic": "semantic",
+    "load_mono_depth": "mono_depth",
     "FifoPolicy": "policy",
     "MemoryPolicy": "policy",
     "StreamingTracker": "tracker",

@@ -20,6 +20,7 @@ from sam_perception.discovery import Models
 from sam_perception.perception import Perception
 from sam_perception.prompts import TextPrompt
 from sam_perception.ros.convert import frame_to_msgs, prompt_from_msg, prompt_to_msg
+from sam_perception.ros.parameters import changes_any_time
 
 SECOND = 10**9
 
@@ -38,6 +39,13 @@ def test_words_in_messages_are_prompts_again() -> None:
     for other in ({"box": [1.0, 2.0, 3.0, 4.0]}, {"points": [1.0, 2.0]}):
         with pytest.raises(Exception, match="the words 'mug' and also points, a box or a mask"):
             prompt_from_msg(PromptMsg(text="mug", **other), 3)
+
+
+def test_models_are_chosen_at_configuring_and_thresholds_at_any_time() -> None:
+    fixed = ("words.model", "detector.model", "semantic.model", "depth.model", "depth.mode", "input.depth")
+    assert not any(changes_any_time(name) for name in fixed)
+    free = ("words.box_threshold", "detector.classes", "semantic.floor", "depth.navigate", "words.min_likeness")
+    assert all(changes_any_time(name) for name in free)
 
 
 def test_words_by_service_become_objects(harness: Harness) -> None:

@@ -12,6 +12,8 @@ import pytest
 import torch
 import transformers
 
+from sam_perception.config import PerceptionConfig, with_settings
+from sam_perception.discovery import Models, load_models
 from sam_perception.errors import ConfigError, ModelError
 from sam_perception.scene import SurfaceLabel
 from sam_perception.segmentation.appearance import describe
@@ -137,6 +139,23 @@ def test_depth_is_told_as_inverse_depth(tmp_path: Path, kind: str) -> None:
         told = raw(pixel_values=load_image_processor(folder)(images=[RGB], return_tensors="pt")["pixel_values"])
     corner = float(told.predicted_depth[0, 0, 0])
     assert disparity[0, 0] == pytest.approx(1 / max(corner, 1e-3) if model.metric else corner, rel=1e-4)
+
+
+def test_the_settings_name_the_models(tmp_path: Path) -> None:
+    clip, depth = helper_models.clip(tmp_path / "clip"), helper_models.glpn(tmp_path / "glpn")
+    settings = {"words.model": str(clip), "depth.model": str(depth), "depth.mode": "fill"}
+    models = load_models(with_settings(PerceptionConfig(device="cpu"), settings))
+    assert models.words is not None
+    assert models.words.find(RGB, ["a mug"], box_threshold=1.0) == []
+    assert models.depth is not None
+    assert models.depth.metric
+    assert models.detector is None
+    assert models.semantic is None
+    assert load_models(with_settings(PerceptionConfig(), {"depth.model": "unused"})) == Models()
+    with pytest.raises(ModelError, match="wanted to detect objects"):
+        load_models(with_settings(PerceptionConfig(device="cpu"), {"detector.model": str(clip)}))
+    with pytest.raises(ModelError, match="wanted to tell floor and walls"):
+        load_models(with_settings(PerceptionConfig(device="cpu"), {"semantic.model": str(clip)}))
 
 
 def test_looks_tell_things_apart_and_leave_out_what_all_share() -> None:
