@@ -90,7 +90,7 @@ class Operator:
             prompt = MaskPrompt(object_id, mask)
         elif kind == 1:
             middle = int(np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2))
-            prompt = PointPrompt(object_id, [[float(columns[middle]), float(rows[middle])]])
+            prompt = PointPrompt(object_id, np.array([[columns[middle], rows[middle]]], np.float32))
         else:
             edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
             prompt = BoxPrompt(object_id, tuple(float(edge) for edge in edges))  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ class Operator:
         self._ask("reset", Trigger.Request())
 
     def _wrong(self, shown: Scenery) -> None:
-        outside = PointPrompt(1, [[shown.frame.width + 50.0, 5.0]])
+        outside = PointPrompt(1, np.array([[shown.frame.width + 50.0, 5.0]], np.float32))
         self._ask("add_object", AddObject.Request(prompt=prompt_to_msg(outside)))
 
     def _by_topic(self, shown: Scenery) -> None:
