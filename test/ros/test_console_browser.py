@@ -246,3 +246,32 @@ def test_an_object_of_a_real_kitchen_is_clicked_in_a_playing_bag(
         page.until("document.getElementById('cursor').textContent.includes('object 1')")
         assert json.loads(page.evaluate(f"JSON.stringify({LISTED})"))[0][0] == 1
         assert page.console == []
+
+
+@pytest.mark.slow
+def test_the_whole_recording_goes_round_under_one_id(harness: Harness, tmp_path: Path, shared_data: Path) -> None:
+    with open_source(shared_data / "seq_kitchen_7scenes") as source:
+        frames = list(source)
+    x0, y0, x1, y1 = next(e["box"] for e in yaml.safe_load(PROMPTS.read_text()) if e["label"] == "purple magazine")
+    with console(harness, tmp_path, frames, hold_first=True) as (page, player):
+        objects = harness.objects(SPACE)
+        page.click(*page.pixel_place((x0 + x1) / 2, (y0 + y1) / 2))
+        page.until(f"{LISTED}.length === 1")
+        before = len(objects.messages)
+        player.go_on()
+        harness.until(lambda: player.loops >= 1 or player.failed, 30 * TIMEOUT_S)
+        # At the latest now the second round's first frame is in work.
+        again = harness.until(lambda: first_of_round(objects.messages[before + 1 :], frames[0]), TIMEOUT_S)
+        rounds = objects.messages[before:]
+        assert len(rounds) >= len(frames)  # all but the first, which was clicked on, and that one again
+        assert {tuple(o.id for o in message.objects) for message in rounds} == {(1,)}
+        (tracked,) = again.objects
+        mask, truth = mask_of(tracked, 640, 480), purple(frames[0].rgb)
+        assert (mask & truth).sum() / (mask | truth).sum() > 0.5  # found again, though it had left the view
+        page.until(f"{LISTED}.length === 1")
+        assert page.console == []
+
+
+def first_of_round(messages: Sequence[Any], frame: RgbdFrame) -> Any:
+    """The message of a round's first frame; None before it is there."""
+    return next((m for m in messages if stamp_ns_of(m.header.stamp) == frame.stamp_ns), None)
