@@ -35,7 +35,16 @@ class Detection:
             raise PromptError(f"detection {self.label!r} has box {self.box}, which is empty: x_max must exceed x_min")
 
     def clipped(self, width: int, height: int) -> Detection | None:
-        """The part on a picture of `width` x `height`; None where that is narrower than a pixel."""
+        """The part on a picture of `width` x `height`; None where that is narrower than a pixel.
+
+        Raises:
+            PromptError: the mask is of another size.
+        """
+        if self.mask is not None and self.mask.shape != (height, width):
+            raise PromptError(
+                f"detection {self.label!r} has a mask of {self.mask.shape}, the picture is {(height, width)} (H, W): "
+                "give the mask the picture's size"
+            )
         x0, y0, x1, y1 = self.box
         box = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
         if box[2] - box[0] < 1 or box[3] - box[1] < 1:

@@ -234,6 +234,8 @@ class TextPrompt:
         text = " ".join(self.text.split()).strip(" .;,")
         if not any(letter.isalnum() for letter in text):
             raise PromptError(f"text is {self.text!r}, which says nothing: write what to look for, as in 'a red mug'")
+        if not text.isprintable():
+            raise PromptError(f"text is {text!r}: use characters that can be shown, on one line")
         if len(text) > MAX_TEXT_LENGTH:
             raise PromptError(f"text has {len(text)} characters, at most {MAX_TEXT_LENGTH}: describe one thing shortly")
         if type(self.max_instances) is not int or not 1 <= self.max_instances <= MAX_OBJECT_ID:

@@ -47,6 +47,8 @@ def test_boxes_are_clipped_and_those_off_the_picture_left_out() -> None:
     assert clipped is not None
     assert clipped.box == (0, 0, 4, 50)
     assert Detection("x", 0.5, (120, 0, 130, 9)).clipped(100, 50) is None
+    with pytest.raises(PromptError, match=r"mask of \(4, 4\), the picture is \(50, 100\)"):
+        Detection("x", 0.5, (1, 1, 3, 3), np.ones((4, 4), bool)).clipped(100, 50)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 0, 5), (5, 0, 1, 5), (0, 0, float("nan"), 5), (0, 0, float("inf"), 5)])

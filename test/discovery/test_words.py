@@ -306,7 +306,9 @@ def test_what_was_removed_while_the_model_looked_is_not_begun() -> None:
     assert not step(perception, 2).objects
 
 
-@pytest.mark.parametrize(("text", "count"), [("", 1), (" . ", 1), ("x" * 201, 1), ("mug", 0), ("mug", 1.5)])
+@pytest.mark.parametrize(
+    ("text", "count"), [("", 1), (" . ", 1), ("x" * 201, 1), ("mug\x07", 1), ("mug", 0), ("mug", 1.5)]
+)
 def test_prompts_that_say_nothing_are_refused(text: str, count: int) -> None:
     with pytest.raises(PromptError):
         TextPrompt(1, text, count)
