@@ -49,7 +49,7 @@ class RegionDesk:
         """The newest picture's regions, when they are there.
 
         The future raises PerceptionError where there is no picture yet, where the model cannot do it, or
-        where the node stops before it is done.
+        where the node stops before it is done, or for whatever else goes wrong on the way.
         """
         with self._lock:
             if self._under_way is not None:
@@ -116,8 +116,11 @@ class RegionDesk:
         try:
             yield None
             regions = yield from self._search(frame)
-        except Exception as seen:  # the one who asked gets it
+        except PerceptionError as seen:  # the one who asked gets it
             error = seen
+        except Exception as seen:
+            error = PerceptionError(f"the picture could not be cut up: {type(seen).__name__}: {seen}")
+            raise  # it is in the log, too
         finally:
             with self._lock:
                 self._under_way = None

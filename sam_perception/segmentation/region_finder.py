@@ -6,7 +6,10 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
+import torch
+
 from sam_perception.config import EverythingConfig
+from sam_perception.errors import ModelError
 from sam_perception.frame import RgbdFrame
 from sam_perception.scene import Regions
 from sam_perception.segmentation.everything import MaskGenerator, regions_of
@@ -40,6 +43,11 @@ class ModelRegions:
             ModelError: the model cannot be loaded, or has no part for single pictures, as an exported one.
         """
         model = (yield from self._loaded(config.model)) if config.model else self._shared()
+        if not isinstance(model, torch.nn.Module):
+            raise ModelError(
+                f"the model that tracks is a {type(model).__name__} and cannot cut pictures up: name one that can in "
+                "everything.model, nano or sam2.1-hiera-tiny for instance"
+            )
         if self._network is None or self._network[0] is not model:
             self._network = model, image_network(model)
         masks = yield from MaskGenerator(self._network[1], config).search(frame.rgb)

@@ -160,6 +160,29 @@ def test_a_request_that_waits_when_the_node_stops_is_answered(harness: Harness) 
     assert answers[0].success or "stopped" in answers[0].message
 
 
+def test_nano_cuts_up_what_the_camera_shows_with_the_nodes_parameters(harness: Harness) -> None:
+    node = harness.node(
+        make=Perception,
+        wait_active=False,  # the network's libraries take long to load on a busy machine
+        device="cpu",
+        everything__points_per_side=5,
+        everything__pred_iou_thresh=0.2,
+        everything__stability_score_thresh=0.4,
+    )
+    harness.until(lambda: node.state_label == "active", timeout_s=120.0)
+    stamp = harness.send(SECOND)
+    harness.objects().wait(lambda m: stamp_ns_of(m.header.stamp) == stamp, timeout_s=120.0)
+    answer = segment(harness)
+    assert answer.success, answer.message
+    areas = [region.area for region in answer.regions]
+    assert areas, answer.message
+    assert areas == sorted(areas, reverse=True)
+    for region in answer.regions:
+        crop = np.frombuffer(bytes(region.mask.data), np.uint8).reshape(region.roi.height, region.roi.width)
+        assert region.area == np.count_nonzero(crop)
+        assert region.predicted_iou > 0.2
+
+
 # ------------------------------------------------------------------ parts
 
 
@@ -238,6 +261,20 @@ def test_the_end_of_the_thread_answers_those_who_wait() -> None:
     with pytest.raises(PerceptionError, match="stopped"):
         desk.ask().result(TIMEOUT_S)
     assert errors == []
+
+
+def test_an_error_that_nobody_foresaw_is_answered_and_logged() -> None:
+    def broken(_: RgbdFrame) -> Generator[float, None, Regions]:
+        yield 0.5
+        raise ZeroDivisionError("in the network")
+
+    errors: list[Exception] = []
+    worker: LatestWorker[Any] = LatestWorker(lambda item: item(), errors.append, "test")
+    desk = RegionDesk(lambda: (make_frame(SECOND), scene_with(red_mask())), broken, worker.take_up)
+    with pytest.raises(PerceptionError, match="ZeroDivisionError: in the network"):
+        desk.wait(TIMEOUT_S)
+    assert worker.stop(TIMEOUT_S)
+    assert [type(error) for error in errors] == [ZeroDivisionError]
 
 
 def test_items_go_before_steps_and_each_waits_for_one_step_at_most() -> None:

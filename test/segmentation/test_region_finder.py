@@ -76,6 +76,9 @@ def test_what_cannot_be_used_is_said() -> None:
     finder = ModelRegions(lambda: torch.nn.Linear(1, 1), "cpu")
     with pytest.raises(ModelError, match="Linear"):
         all_of(finder.search(FRAME, OPEN))
+    exported = ModelRegions(object, "cpu")
+    with pytest.raises(ModelError, match=r"everything\.model"):
+        all_of(exported.search(FRAME, OPEN))
     with pytest.raises(ModelNotFound, match="no model 'nowhere'"):
         all_of(finder.search(FRAME, replace(OPEN, model="nowhere")))
 
