@@ -12,6 +12,7 @@ from sam_perception.scene import ObjectState
 from sam_perception.sinks.report_page import GENERATOR, STYLE
 
 _STATES = tuple(state.name.lower() for state in ObjectState)
+_STYLE = "a{color:#58a6ff}.failed td{color:#e58a90;text-align:left!important}"
 _OBJECT_COLUMNS = ("object", "frames", *_STATES, "longest gap", "with position")
 _COLUMNS = ("recording", "state", "recording frames", "rejected", *_OBJECT_COLUMNS, "error")
 
@@ -59,7 +60,7 @@ def write_page(path: Path, recordings: Sequence[Recording]) -> None:
     path.write_text(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{GENERATOR}'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>sam_perception: recordings</title>'
-        f"<style>{STYLE}a{{color:#58a6ff}}.failed td{{color:#e58a90;text-align:left!important}}</style></head><body><main>"
+        f"<style>{STYLE}{_STYLE}</style></head><body><main>"
         f'<h1>Recordings</h1><div class="figures">{boxes}</div><h2>Objects</h2>'
         f'<div class="card scroll"><table><tr>{head}</tr>{body}</table></div></main></body></html>\n',
         encoding="utf-8",
