@@ -19,7 +19,7 @@ def main() -> None:
     try:
         import atheris
     except ImportError:
-        sys.exit("atheris is not installed: pip install atheris (Linux, CPython 3.11 to 3.13)")
+        sys.exit("atheris is not installed: pip install atheris")
     with atheris.instrument_imports(include=["sam_perception"]):
         from fuzz_cases import TARGETS, seeds, survives
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:

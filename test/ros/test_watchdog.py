@@ -123,10 +123,17 @@ def test_a_step_that_hangs_is_an_error_while_it_does(harness: Harness, capfd: py
     assert "segmentation has been at work on one frame for" in status.message
     assert values_of(status)["stage"] == "segmentation"
     assert harness.list_objects() is not None  # services answer all the time
+    log: list[str] = []
+
+    def logged(text: str) -> bool:
+        log.append(capfd.readouterr().err)
+        return text in "".join(log)
+
+    harness.until(lambda: logged("has been at work on one frame for"))
     tracker.gate.set()
     harness.scene_at(2 * SECOND)
     harness.status("watchdog", lambda s: s.level == s.OK)
-    harness.until(lambda: "inference goes on" in (heard := capfd.readouterr().err) or heard is None)
+    harness.until(lambda: logged("inference goes on after"))
 
 
 def test_a_node_that_ends_itself_comes_back_with_its_objects(harness: Harness, tmp_path: Path) -> None:
