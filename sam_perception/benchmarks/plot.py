@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sam_perception.benchmarks.memory import Growth
 from sam_perception.benchmarks.race import Race
@@ -54,7 +55,12 @@ def _race_plot(model: str, races: Sequence[Race]) -> tuple[str, int]:
         Series("transformers", _THEIRS, objects, np.array([1e3 / r.theirs_ms for r in races])),
     )
     title = f"{model}: frames per second"
-    return line_plot(title, "objects", sides, width=_WIDTH, height=_PLOT_HEIGHT), _PLOT_HEIGHT
+    return line_plot(title, "objects", [*sides, _zero(objects)], width=_WIDTH, height=_PLOT_HEIGHT), _PLOT_HEIGHT
+
+
+def _zero(x: NDArray[np.float64]) -> Series:
+    """Nothing to be seen, at zero: so that heights compare as the numbers do."""
+    return Series("", "none", x[:1], np.zeros(1))
 
 
 def _growth_plot(growths: Sequence[Growth]) -> tuple[str, int]:
