@@ -204,10 +204,13 @@ def _buckets(most: int) -> tuple[int, ...]:
 
 
 def _filled(rows: Tensor, size: int) -> Tensor:
-    """(N, ...) to (size, ...) with copies of the first row behind."""
-    if len(rows) == size:
-        return rows
-    return torch.cat([rows, rows[:1].expand(size - len(rows), *rows.shape[1:])])
+    """(N, ...) to (size, ...) with copies of the first row behind, one after the other in memory.
+
+    How a tensor lies in memory is part of a program's shape, and depends on where it comes from.
+    """
+    if len(rows) < size:
+        rows = torch.cat([rows, rows[:1].expand(size - len(rows), *rows.shape[1:])])
+    return rows.contiguous()
 
 
 def _silent(_: str) -> None:

@@ -11,10 +11,12 @@ import pytest
 import torch
 from small_models import clip, random_model, small_config
 
-from sam_perception.config import TrackerConfig
+from sam_perception.config import PerceptionConfig, TrackerConfig, with_settings
+from sam_perception.errors import ConfigError
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from sam_perception.segmentation import StreamingTracker, Tracks
 from sam_perception.segmentation.compiled import CompiledNetwork
+from sam_perception.segmentation.loading import load_tracker
 
 SIZE, OBJECTS, FRAMES = 64, 3, 14
 CONFIG = TrackerConfig(feature_cache_frames=4)
@@ -75,13 +77,12 @@ def test_every_program_is_made_beforehand_and_masks_stay_the_same(model: Any) ->
     compiler, said = Counting(), []
     network = CompiledNetwork(model, OBJECTS, compiler)
     assert network.buckets == (1, 2, 3)
-    network.buckets = (1, 3)  # two objects are filled up then; and tracing a third bucket takes its time
+    network.buckets = (3,)  # one and two objects are filled up then; and each bucket takes its time to trace
     network.warm_up(CONFIG, said.append)
     made = compiler.programs
-    assert made == 3 + 3 * 2  # of the picture; of each number of objects
+    assert made == 3 + 3  # of the picture; of each number of objects
     assert [line.split(" in ")[0] for line in said] == [
         "compiled the image encoder",
-        "compiled tracking of 1 of 3 objects",
         "compiled tracking of 3 of 3 objects",
     ]
     have = _run(StreamingTracker(network, OBJECTS, CONFIG))
@@ -108,6 +109,37 @@ def test_keys_that_are_not_kept_are_filled_up_too(model: Any, monkeypatch: pytes
     monkeypatch.setattr("sam_perception.segmentation.memory_bank.KEY_LIMIT_BYTES", 0)
     have = _run(StreamingTracker(CompiledNetwork(model, OBJECTS, lambda function: function), OBJECTS, CONFIG))
     assert _worst(have, _run(StreamingTracker(model, OBJECTS, CONFIG))) < 1e-3
+
+
+# ---------------------------------------------------------------- asked for in the settings
+
+NANO = PerceptionConfig(model="nano", device="cpu", max_objects=2, compile=True)
+
+
+def test_settings_compile_the_model_and_say_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def warm_up(network: CompiledNetwork, config: TrackerConfig, progress: Callable[[str], None]) -> None:
+        assert network.buckets == (1, 2)
+        assert config == NANO.tracker
+        progress("compiled the image encoder in 1.0 s")
+
+    monkeypatch.setattr(CompiledNetwork, "warm_up", warm_up)
+    with caplog.at_level("INFO", logger="sam_perception"):
+        guarded = load_tracker(NANO)
+    assert isinstance(guarded._inner._network._backend, CompiledNetwork)
+    assert caplog.messages == ["compiling nano for up to 2 objects", "compiled the image encoder in 1.0 s"]
+    plain = load_tracker(with_settings(NANO, {"compile": False}))
+    assert not isinstance(plain._inner._network._backend, CompiledNetwork)
+
+
+def test_a_machine_that_cannot_compile_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def warm_up(*_: Any) -> None:
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\n in a long list")
+
+    monkeypatch.setattr(CompiledNetwork, "warm_up", warm_up)
+    with pytest.raises(ConfigError, match=r"No working C\+\+ compiler found\): .*install g\+\+.*set compile to false"):
+        load_tracker(NANO)
 
 
 @pytest.mark.slow
