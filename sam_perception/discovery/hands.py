@@ -61,6 +61,7 @@ class Hands:
     def __init__(self, tracker: PromptTaker, memory: ObjectMemory, names: Names) -> None:
         self._tracker, self._memory, self._names = tracker, memory, names
         self.notes: list[str] = []
+        self._refused: set[str] = set()  # names of what was found and could not be tracked, since something could
 
     def take_notes(self) -> tuple[str, ...]:
         """What was done since the last call, in words."""
@@ -119,8 +120,11 @@ class Hands:
         try:
             self._tracker.prompt(prompt)
         except PerceptionError as error:
-            self.notes.append(f"{prompt.label!r} was found and is not tracked: {error}")
+            if prompt.label not in self._refused:  # a detector finds it again and again
+                self._refused.add(prompt.label)
+                self.notes.append(f"{prompt.label!r} was found and is not tracked: {error}")
             return False
+        self._refused.clear()
         return True
 
 

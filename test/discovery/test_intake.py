@@ -144,6 +144,20 @@ def test_another_thing_of_its_class_is_not_what_was_lost() -> None:
     assert scene.object(1001).state is ObjectState.LOST
 
 
+def test_a_full_tracker_is_told_of_once() -> None:
+    perception = perception_with(tracker=ColorTracker(max_objects=1))
+    step(perception, 1)
+    notes: list[str] = []
+    for second in range(2, 7):
+        perception.detections([CUP, BOOK])
+        notes += step(perception, second).notes
+    assert sum("'book' was found and is not tracked" in note for note in notes) == 1
+    perception.remove(1001)
+    perception.detections([BOOK])
+    step(perception, 8)
+    assert [track.label for track in step(perception, 9).objects] == ["book"]
+
+
 def test_masks_of_detections_are_taken_as_they_are() -> None:
     perception = perception_with()
     step(perception, 1)

@@ -15,6 +15,9 @@ import transformers
 from sam_perception.config import PerceptionConfig, with_settings
 from sam_perception.discovery import Models, load_models
 from sam_perception.errors import ConfigError, ModelError
+from sam_perception.frame import DepthSource
+from sam_perception.perception import Perception
+from sam_perception.prompts import TextPrompt
 from sam_perception.scene import SurfaceLabel
 from sam_perception.segmentation.appearance import describe
 from sam_perception.segmentation.hub import load_image_processor
@@ -26,6 +29,7 @@ from sam_perception.segmentation.object_detector import (
     load_object_detector,
 )
 from sam_perception.segmentation.semantic import SemanticSegmenter, load_semantic
+from sam_perception.sources.synthetic import SyntheticSource
 
 RGB = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
 CONFIG = SimpleNamespace(id2label={0: "cup", 1: "book", 2: "bottle"})
@@ -156,6 +160,27 @@ def test_the_settings_name_the_models(tmp_path: Path) -> None:
         load_models(with_settings(PerceptionConfig(device="cpu"), {"detector.model": str(clip)}))
     with pytest.raises(ModelError, match="wanted to tell floor and walls"):
         load_models(with_settings(PerceptionConfig(device="cpu"), {"semantic.model": str(clip)}))
+
+
+def test_all_of_them_work_together_in_the_recipe(tmp_path: Path) -> None:
+    makers = {
+        "words.model": helper_models.owl,
+        "detector.model": helper_models.yolos,
+        "semantic.model": helper_models.segformer,
+        "depth.model": helper_models.glpn,
+    }
+    settings: dict[str, object] = {name: str(make(tmp_path / name)) for name, make in makers.items()}
+    settings |= {"words.box_threshold": 0.0, "detector.threshold": 0.0, "depth.mode": "fill", "max_objects": 3}
+    perception = Perception(with_settings(PerceptionConfig(device="cpu"), settings))
+    perception.prompt(TextPrompt(1, "a mug", max_instances=2))
+    source = SyntheticSource(8, width=160, height=120, frames=2)
+    first, second = (perception.step(frame) for frame in source)
+    assert first.object(1).label == "a mug"
+    assert {"words model", "detector model", "semantic model", "depth model"} <= set(first.timings_ms)
+    # Random weights know nothing of depth, and the fit sees that.
+    assert any("depth is not guessed: the guess is off by" in note for note in first.notes)
+    assert first.depth_source is second.depth_source is DepthSource.SENSOR
+    assert len(second.objects) == 3
 
 
 def test_looks_tell_things_apart_and_leave_out_what_all_share() -> None:
