@@ -30,7 +30,10 @@ CAMERAS = ("none", "realsense2", "sdk")
 RESPAWN_DELAY_S = 2.0
 
 # What RViz shows, as config/perception.rviz names it.
-RVIZ_TOPICS = ("overlay", "object_points", "scene_points", "obstacle_points", "grasp_poses", "markers")
+RVIZ_TOPICS = (
+    *("overlay", "object_points", "scene_points", "obstacle_points", "grasp_poses", "markers"),
+    "clicked_point",
+)
 
 # Where each middleware looks for its settings, and the file that gives images room in it. Fast DDS 2 (Humble,
 # Jazzy) reads the first, Fast DDS 3 (Kilted) the second.
@@ -138,6 +141,8 @@ def perception_node(context: LaunchContext) -> LifecycleNode:
         name=LaunchConfiguration("name"),
         namespace=LaunchConfiguration("namespace"),
         parameters=[
+            # RViz' points are in its fixed frame.
+            {"transforms.always": ParameterValue(LaunchConfiguration("rviz"), value_type=bool)},
             LaunchConfiguration("params_file"),
             *preset(context),
             any_parameters(context),

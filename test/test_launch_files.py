@@ -57,7 +57,7 @@ def test_without_arguments_the_node_listens_to_a_realsense_and_nothing_else_is_s
     }
     files, values = parameters_of(context, node)
     assert files == ["perception.yaml"]
-    assert values == {"autostart": True, "use_sim_time": False}
+    assert values == {"autostart": True, "use_sim_time": False, "transforms.always": False}
     others = of_kind(entities, "Node")
     assert [other.package for other in others] == ["rviz2"]
     assert performed(context, others[0].condition.args[0]) == "false"
