@@ -143,9 +143,7 @@ def _ground(draw: Draw, types: MessageTypes, ground: Plane) -> Message:
     )
 
 
-def _obstacle(
-    draw: Draw, types: MessageTypes, obstacle: ObstacleSegment, up: NDArray[np.float64]
-) -> list[Message]:
+def _obstacle(draw: Draw, types: MessageTypes, obstacle: ObstacleSegment, up: NDArray[np.float64]) -> list[Message]:
     color, box = obstacle_color(obstacle), obstacle.box
     if box is None:
         return [draw("hole", obstacle.id, _SPHERE, pose(types, obstacle.nearest_point_m), [_HOLE_M] * 3, color, 0.6)]

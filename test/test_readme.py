@@ -46,13 +46,15 @@ def test_the_table_has_every_topic_and_service() -> None:
     named = {way: {name: kind for w, name, *kind in TABLE if w == way} for way in ("in", "out", "srv")}
     # The policy is compared with the running node by a test of its own.
     policy = (ROOT / "config" / "sros2_policy.xml").read_text()
-    read = set(re.findall(r"<topic>([^<]*)</topic>", policy.partition('subscribe="ALLOW"')[2].partition("</topics>")[0]))
+    read = set(
+        re.findall(r"<topic>([^<]*)</topic>", policy.partition('subscribe="ALLOW"')[2].partition("</topics>")[0])
+    )
     elsewhere = {"clock", "parameter_events", "tf", "tf_static"} | {name for name in read if name.startswith("camera/")}
     assert (read - elsewhere) | {"color/image_raw", "depth/image_raw", "color/camera_info"} == set(named["in"])
     outputs = {topic: spec.kind.split("/") for topic, spec in publishers.OUTPUTS.items()}
     assert {**outputs, "/diagnostics": ["diagnostic_msgs", "DiagnosticArray"]} == named["out"]
-    code = (PACKAGE / "ros" / "services.py").read_text()
-    assert dict(re.findall(r'create_service\((\w+), "(~/\w+)"', code)) == {
+    code = "".join((PACKAGE / "ros" / f"{name}.py").read_text() for name in ("services", "regions"))
+    assert dict(re.findall(r'create_service\(\s*(\w+), "(~/\w+)"', code)) == {
         kind: name for name, (_, kind) in named["srv"].items()
     }
 

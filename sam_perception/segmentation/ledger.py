@@ -200,7 +200,8 @@ def _places_in_ring(held: NDArray[np.int64], frame: int, window: int) -> NDArray
     # Not needed any more: as many younger ones as are attended to. A place that is free counts as such.
     spent = (before == EMPTY) | ((held > before[:, None]).sum(axis=1) >= window)
     place = np.where(spent, natural, held.argmin(axis=1))  # EMPTY is less than any frame
-    return np.where(own.any(axis=1), own.argmax(axis=1), place)
+    places: NDArray[np.int64] = np.where(own.any(axis=1), own.argmax(axis=1), place)
+    return places
 
 
 def _columns(

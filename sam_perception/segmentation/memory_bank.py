@@ -157,7 +157,8 @@ class MemoryBank:
         flat = upload((np.asarray(slots)[:, None] * self._values.shape[1] + chosen.places).reshape(-1), self._device)
 
         def rows(bank: Tensor) -> Tensor:
-            return bank.flatten(0, 1).index_select(0, flat).unflatten(0, chosen.places.shape)
+            kept = bank.flatten(0, 1).index_select(0, flat)
+            return kept.view(*chosen.places.shape, *kept.shape[1:])
 
         memories = np.repeat(chosen.memory_valid, shape.tokens, axis=1)
         pointers = np.repeat(chosen.pointer_valid, shape.parts, axis=1)

@@ -44,14 +44,16 @@ class Decoded:
     @staticmethod
     def join(parts: Sequence[Decoded]) -> Decoded:
         """One batch of several."""
-        columns = ([getattr(p, f.name) for p in parts] for f in fields(Decoded))
-        return Decoded(*(None if any(c is None for c in column) else torch.cat(column) for column in columns))
+        columns = {f.name: [getattr(p, f.name) for p in parts] for f in fields(Decoded)}
+        joined = {n: None if any(c is None for c in column) else torch.cat(column) for n, column in columns.items()}
+        return Decoded(**joined)  # type: ignore[arg-type]  # only rivals may be None
 
     def rows(self, rows: Sequence[int]) -> Decoded:
         """Some of the objects, in the order of `rows`."""
         index = upload(rows, self.logits.device)
-        columns = (getattr(self, f.name) for f in fields(self))
-        return Decoded(*(None if column is None else column[index] for column in columns))
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        kept = {name: None if column is None else column[index] for name, column in columns.items()}
+        return Decoded(**kept)  # type: ignore[arg-type]  # only rivals may be None
 
 
 @dataclass(frozen=True, eq=False)
