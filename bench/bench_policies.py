@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sam_perception.config import PerceptionConfig, with_settings
+from sam_perception.config import PerceptionConfig
 from sam_perception.segmentation import load_model
+from sam_perception.settings import with_settings
 from sam_perception.training.identities import IdentityTally, follow_clip
 from sam_perception.training.scenes.lookalikes import EVENTS, Event, lookalike_clip, stamps_ns
 

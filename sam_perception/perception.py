@@ -7,12 +7,12 @@ from dataclasses import replace
 from enum import Flag, auto
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_perception.config import EverythingConfig, PerceptionConfig
+from sam_perception.config import PerceptionConfig
 from sam_perception.detections import Detection
 from sam_perception.discovery import Discovery, Models, load_models
 from sam_perception.errors import ConfigError, MalformedImage, ModelError
@@ -22,8 +22,9 @@ from sam_perception.geometry.guessed import frame_with_guess_as_depth
 from sam_perception.guessed_depth import DepthGuesser
 from sam_perception.manipulation import scene_grasps
 from sam_perception.navigation import ObstacleMap, RegionSchedule, Surroundings
-from sam_perception.prompts import AnyPrompt, Prompt, TextPrompt, check_label
-from sam_perception.scene import DepthEvidence, Lifted, Placement, Regions, Scene, Track
+from sam_perception.prompts import AnyPrompt, TextPrompt, check_label
+from sam_perception.scene import DepthEvidence, Lifted, Regions, Scene, Track
+from sam_perception.seams import Degradable, RegionFinder, Tracker
 from sam_perception.stages import StageError, Stages
 from sam_perception.stamps import StampOrder
 from sam_perception.surface_labels import SurfaceReader
@@ -56,62 +57,6 @@ LOST_WITH = {
     "navigation": Wanted.OBSTACLES | Wanted.GRASPS,
     "grasps": Wanted.GRASPS,
 }
-
-
-class Tracker(Protocol):
-    """What the recipe needs of a tracker; `segmentation.StreamingTracker` is one."""
-
-    @property
-    def object_ids(self) -> tuple[int, ...]:
-        """Objects that are tracked, ascending."""
-
-    @property
-    def waiting(self) -> tuple[int, ...]:
-        """Objects with a prompt that waits for its frame."""
-
-    def prompt(self, prompt: Prompt, /) -> None:
-        """Point at an object, from the next step on."""
-
-    def step(
-        self,
-        rgb: NDArray[np.uint8],
-        stamp_ns: int,
-        evidence: Mapping[int, DepthEvidence] | None = None,
-        only: Collection[int] | None = None,
-        /,
-    ) -> Tracks:
-        """Track all objects, or those whose turn it is, into the next picture."""
-
-    def remove(self, object_id: int, /) -> None:
-        """Forget one object."""
-
-    def rename(self, object_id: int, label: str, /) -> None:
-        """Give an object another name."""
-
-    def reset(self) -> None:
-        """Forget everything."""
-
-    def forget_memory(self) -> None:
-        """Forget recent frames and keep the objects."""
-
-    def judge(self, placements: Mapping[int, Placement], /) -> None:
-        """Decide what to remember of the newest frame, knowing where depth puts the visible objects in it."""
-
-
-@runtime_checkable
-class Degradable(Protocol):
-    """A tracker that may make do with less than it was asked for."""
-
-    @property
-    def degraded(self) -> str:
-        """In words; "" while it need not."""
-
-
-class RegionFinder(Protocol):
-    """What cuts pictures up as a whole; `segmentation.RegionFinder` is one."""
-
-    def search(self, frame: RgbdFrame, config: EverythingConfig, /) -> Generator[float, None, Regions]:
-        """The regions of a frame's picture, in small steps, each with the share that is done."""
 
 
 class Perception:

@@ -8,12 +8,13 @@ from fake_tracker import RED_BOX, ColorTracker
 from numpy.typing import NDArray
 from tabletop import TARGET_ID, WORLD, frame_at, target_prompt
 
-from sam_perception.config import PerceptionConfig, with_settings
+from sam_perception.config import PerceptionConfig
 from sam_perception.discovery import Models
 from sam_perception.frame import DepthSource, RgbdFrame
 from sam_perception.perception import Perception, Wanted
 from sam_perception.prompts import BoxPrompt
 from sam_perception.scene import DepthEvidence, ObstacleKind
+from sam_perception.settings import with_settings
 
 SECOND = 10**9
 

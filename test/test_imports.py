@@ -12,12 +12,13 @@ from package_facts import MODULES, PACKAGE, ROOT, ROS_MODULES, imports_of
 # Each room may import those of the lines above it; only rooms of one line marked True import each other.
 LAYERS: list[tuple[set[str], bool]] = [
     ({"errors"}, False),
+    ({"settings"}, False),
     ({"_ros_environment", "config", "detections", "files", "frame", "prompts", "scene", "stages", "stamps"}, True),
     ({"images", "overlay", "messages", "messages_scene", "recorded"}, True),
     ({"geometry", "segmentation"}, False),
     ({"manipulation", "navigation", "discovery"}, False),
     ({"overlay_scene", "markers"}, True),
-    ({"guessed_depth", "surface_labels"}, False),
+    ({"guessed_depth", "seams", "surface_labels"}, False),
     ({"perception"}, False),
     ({"sources", "sinks", "training"}, True),
     ({"benchmarks"}, False),

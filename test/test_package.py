@@ -14,7 +14,7 @@ import yaml
 from package_facts import MODULES, PACKAGE, ROOT, ROS_MODULES, imports_of
 
 from sam_perception import PerceptionConfig
-from sam_perception.config import settings_of
+from sam_perception.settings import settings_of
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -11,7 +11,7 @@ from package_facts import PACKAGE, ROOT
 
 from sam_perception import PerceptionConfig
 from sam_perception.cli import make_parser
-from sam_perception.config import settings_of
+from sam_perception.settings import settings_of
 from sam_perception.sinks.bag import BagSink
 from sam_perception.sources.synthetic import SyntheticSource
 

@@ -25,7 +25,6 @@ from sam_perception import (
     Track,
     TrackerConfig,
 )
-from sam_perception.config import settings_of, with_settings
 from sam_perception.errors import (
     ConfigError,
     DepthNotAligned,
@@ -40,6 +39,7 @@ from sam_perception.errors import (
     UnknownObject,
 )
 from sam_perception.prompts import with_object_id
+from sam_perception.settings import settings_of, with_settings
 
 WIDTH, HEIGHT = 8, 6
 CAMERA = CameraIntrinsics(WIDTH, HEIGHT, 10.0, 11.0, 3.5, 2.5)

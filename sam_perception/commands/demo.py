@@ -14,9 +14,10 @@ import numpy as np
 
 from sam_perception.commands.score import MIN_VISIBLE_PX, ObjectScore, Truth, score_objects
 from sam_perception.commands.settings import add_settings_arguments, config_from
-from sam_perception.config import PerceptionConfig, settings_of
+from sam_perception.config import PerceptionConfig
 from sam_perception.errors import ConfigError, SinkError, SourceError
 from sam_perception.scene import Scene
+from sam_perception.settings import settings_of
 from sam_perception.sinks.history import RunHistory
 from sam_perception.sinks.text_table import text_table
 from sam_perception.sources import FrameSource, open_source

@@ -12,8 +12,8 @@ from sam_perception.commands.fleet_job import DONE, SUMMARY, Job, Outcome, is_do
 from sam_perception.commands.fleet_ray import run_on_ray
 from sam_perception.commands.fleet_worker import run_in_processes
 from sam_perception.commands.settings import config_from
-from sam_perception.config import settings_of
 from sam_perception.errors import ConfigError, PromptError, SinkError, SourceError
+from sam_perception.settings import settings_of
 from sam_perception.sinks.fleet_report import Recording, write_csv, write_page
 from sam_perception.sinks.text_table import text_table
 

@@ -18,10 +18,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sam_perception.config import PerceptionConfig, Value, with_settings
+from sam_perception.config import PerceptionConfig
 from sam_perception.errors import PerceptionError, SinkError
 from sam_perception.frame import RgbdFrame
 from sam_perception.scene import Scene
+from sam_perception.settings import Value, with_settings
 from sam_perception.sinks.history import RunHistory
 from sam_perception.sources import Rejection
 

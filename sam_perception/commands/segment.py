@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sam_perception.config import EverythingConfig, Setting, settings_of, with_settings
+from sam_perception.config import EverythingConfig
 from sam_perception.errors import ConfigError, SourceError
+from sam_perception.settings import Setting, settings_of, with_settings
 from sam_perception.sources.pictures import Picture, PictureSource
 
 EPILOG = """

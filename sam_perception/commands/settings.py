@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sam_perception.config import PerceptionConfig, settings_of, with_settings
+from sam_perception.config import PerceptionConfig
 from sam_perception.errors import ConfigError
 from sam_perception.files import parsed_yaml
+from sam_perception.settings import settings_of, with_settings
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,9 +14,10 @@ import numpy as np
 
 from sam_perception.commands.growth import WARM_UP, Growth, growth_of
 from sam_perception.commands.settings import add_settings_arguments, config_from
-from sam_perception.config import PerceptionConfig, settings_of
+from sam_perception.config import PerceptionConfig
 from sam_perception.errors import ConfigError, SinkError
 from sam_perception.files import replaced
+from sam_perception.settings import settings_of
 
 if TYPE_CHECKING:
     from sam_perception.ros.soak import Sample, SoakRun

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_perception.config import Validated, setting
 from sam_perception.geometry.sensor_fusion import Place, fused, mahalanobis
 from sam_perception.scene import Lifted, ObjectState, OrientedBox, Scene, Track
+from sam_perception.settings import Validated, setting
 
 Matrix = NDArray[np.float64]
 Member = tuple[str, int]  # camera and the object's id there

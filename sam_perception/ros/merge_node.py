@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from sam_perception.config import Validated, setting, settings_of, with_settings
 from sam_perception.errors import ConfigError, TransformError
 from sam_perception.geometry.merging import MergeConfig, Merged, ObjectMerger
 from sam_perception.markers import markers
@@ -24,6 +23,7 @@ from sam_perception.ros.message_types import RosTypes, message_class
 from sam_perception.ros.parameters import descriptor_of
 from sam_perception.ros.transforms import make_transforms
 from sam_perception.scene import Scene
+from sam_perception.settings import Validated, setting, settings_of, with_settings
 from sam_perception.sources.extrinsics import Extrinsics, read_extrinsics
 
 _TYPES = RosTypes()

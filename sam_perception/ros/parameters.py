@@ -9,10 +9,11 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from sam_perception.config import PerceptionConfig, Setting, settings_of, with_settings
+from sam_perception.config import PerceptionConfig
 from sam_perception.errors import ConfigError
 from sam_perception.perception import FIXED_SETTINGS
 from sam_perception.ros.settings import NodeConfig
+from sam_perception.settings import Setting, settings_of, with_settings
 
 # Read when the node is configured (or started); everything else may change at any time.
 _AT_CONFIGURE = (

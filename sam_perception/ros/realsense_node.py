@@ -16,7 +16,6 @@ from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from sam_perception import messages
-from sam_perception.config import Validated, setting, settings_of, with_settings
 from sam_perception.errors import ConfigError
 from sam_perception.frame import RgbdFrame
 from sam_perception.geometry.gravity import GRAVITY
@@ -25,6 +24,7 @@ from sam_perception.ros.diagnosis import ERROR, OK, WARN, Status
 from sam_perception.ros.inputs import make_qos
 from sam_perception.ros.message_types import RosTypes, message_class
 from sam_perception.ros.parameters import descriptor_of
+from sam_perception.settings import Validated, setting, settings_of, with_settings
 from sam_perception.sources.realsense import CameraStatus, RealSenseCamera, RealSenseConfig
 
 _TYPES = RosTypes()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sam_perception.config import Validated, setting
 from sam_perception.ros.synchronizer import BACKENDS
+from sam_perception.settings import Validated, setting
 from sam_perception.web import WebConfig
 
 _RELIABILITY = ("best_effort", "reliable")

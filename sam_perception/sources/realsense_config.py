@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sam_perception.config import Validated, setting
+from sam_perception.settings import Validated, setting
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from sam_perception.config import Validated, setting
+from sam_perception.settings import Validated, setting
 
 
 @dataclass(frozen=True)

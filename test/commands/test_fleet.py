@@ -14,7 +14,8 @@ import pytest
 from sam_perception.cli import main
 from sam_perception.commands.fleet_job import Job, is_done, run_job
 from sam_perception.commands.fleet_worker import Worker, run_in_processes
-from sam_perception.config import PerceptionConfig, settings_of
+from sam_perception.config import PerceptionConfig
+from sam_perception.settings import settings_of
 from sam_perception.sinks.bag import BagSink
 from sam_perception.sources import open_source
 from sam_perception.sources.synthetic import SyntheticSource

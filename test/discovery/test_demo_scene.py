@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sam_perception.config import PerceptionConfig, with_settings
+from sam_perception.config import PerceptionConfig
 from sam_perception.detections import Detection
 from sam_perception.discovery import Models
 from sam_perception.perception import Perception, Wanted
 from sam_perception.prompts import TextPrompt
 from sam_perception.scene import ObjectState
 from sam_perception.segmentation import StreamingTracker, load_model
+from sam_perception.settings import with_settings
 from sam_perception.sources.synthetic import SyntheticSource, Truth
 
 MUG, BOTTLE = 1, 3

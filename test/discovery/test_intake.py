@@ -10,12 +10,13 @@ from fake_models import ScriptedDetector
 from fake_tracker import RED_BOX, ColorTracker, make_frame, red_mask
 from test_words import BLUE_BOX, SECOND, LookingTracker
 
-from sam_perception.config import PerceptionConfig, with_settings
+from sam_perception.config import PerceptionConfig
 from sam_perception.detections import Detection
 from sam_perception.discovery import Models
 from sam_perception.perception import Perception, Wanted
 from sam_perception.prompts import BoxPrompt
 from sam_perception.scene import ObjectState, Scene
+from sam_perception.settings import with_settings
 
 CUP, BOOK = Detection("cup", 0.8, RED_BOX), Detection("book", 0.7, BLUE_BOX)
 CONFIG = with_settings(PerceptionConfig(), {"navigation.enabled": False, "grasps.enabled": False})

@@ -10,7 +10,7 @@ from fake_models import ScriptedWords
 from fake_tracker import BLUE, GREY, RED, RED_BOX, ColorTracker, make_frame
 from numpy.typing import NDArray
 
-from sam_perception.config import PerceptionConfig, with_settings
+from sam_perception.config import PerceptionConfig
 from sam_perception.detections import Detection
 from sam_perception.discovery import Models
 from sam_perception.errors import ConfigError, PromptError
@@ -18,6 +18,7 @@ from sam_perception.perception import Perception, Wanted
 from sam_perception.prompts import BoxPrompt, TextPrompt
 from sam_perception.scene import ObjectState, Scene
 from sam_perception.segmentation.tracks import Tracks
+from sam_perception.settings import with_settings
 
 SECOND = 10**9
 BLUE_BOX = (40.0, 10.0, 56.0, 30.0)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from sam_perception.commands.settings import _parsed, _read
-from sam_perception.config import PerceptionConfig, with_settings
+from sam_perception.config import PerceptionConfig
 from sam_perception.errors import PerceptionError
+from sam_perception.settings import with_settings
 from sam_perception.sources.prompt_file import read_prompts
 
 ENCODINGS = (

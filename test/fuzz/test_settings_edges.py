@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from fake_tracker import RED_BOX, ColorTracker, make_frame
 
-from sam_perception.config import PerceptionConfig, Setting, settings_of, with_settings
+from sam_perception.config import PerceptionConfig
 from sam_perception.errors import ConfigError
 from sam_perception.perception import FIXED_SETTINGS, Perception
 from sam_perception.prompts import BoxPrompt
+from sam_perception.settings import Setting, settings_of, with_settings
 
 SECOND = 10**9
 SETTINGS = {setting.name: setting for setting in settings_of(PerceptionConfig())}

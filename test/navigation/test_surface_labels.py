@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tabletop import frame_at
 from worlds import Shape, Wall, World, look
 
-from sam_perception.config import NavigationConfig, PerceptionConfig, SemanticConfig, with_settings
+from sam_perception.config import NavigationConfig, PerceptionConfig, SemanticConfig
 from sam_perception.discovery import Models
 from sam_perception.frame import RgbdFrame
 from sam_perception.geometry.planes import Found
@@ -16,6 +16,7 @@ from sam_perception.navigation import ObstacleMap
 from sam_perception.navigation.surface_votes import votes
 from sam_perception.perception import Perception, Wanted
 from sam_perception.scene import ObstacleKind, PlaneKind, SurfaceLabel
+from sam_perception.settings import with_settings
 from sam_perception.surface_labels import SurfaceReader
 
 FLOOR, WALL = SurfaceLabel.FLOOR.value, SurfaceLabel.WALL.value

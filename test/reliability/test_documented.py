@@ -46,8 +46,9 @@ def test_every_setting_named_is_there() -> None:
     import pytest
 
     pytest.importorskip("rclpy")
-    from sam_perception.config import PerceptionConfig, settings_of
+    from sam_perception.config import PerceptionConfig
     from sam_perception.ros.settings import NodeConfig
+    from sam_perception.settings import settings_of
 
     settings = {s.name: s for config in (PerceptionConfig(), NodeConfig()) for s in settings_of(config)}
     table = DOCUMENT.partition("## What to tune")[2].partition("\n\nThe steps")[0]

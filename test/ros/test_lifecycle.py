@@ -11,11 +11,12 @@ from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
 from ros_harness import Harness, values_of
 
-from sam_perception.config import PerceptionConfig, settings_of
+from sam_perception.config import PerceptionConfig
 from sam_perception.errors import ConfigError
 from sam_perception.perception import Perception
 from sam_perception.prompts import BoxPrompt
 from sam_perception.ros.settings import NodeConfig
+from sam_perception.settings import settings_of
 
 SECOND = 10**9
 

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, Image
 
-from sam_perception.config import settings_of
 from sam_perception.errors import NoFreeSlot, PromptError, StampError, UnknownObject
 from sam_perception.messages import stamp_ns_of
 from sam_perception.perception import Perception
@@ -25,6 +24,7 @@ from sam_perception.ros.health import COLOR, DEPTH, STREAMS, Health
 from sam_perception.ros.settings import InputConfig, NodeConfig
 from sam_perception.ros.synchronizer import COLOR_ALONE
 from sam_perception.ros.worker import LatestWorker
+from sam_perception.settings import settings_of
 
 SECOND = 10**9
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 from small_models import clip, random_model, small_config
 
-from sam_perception.config import PerceptionConfig, TrackerConfig, with_settings
+from sam_perception.config import PerceptionConfig, TrackerConfig
 from sam_perception.errors import ConfigError
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from sam_perception.segmentation import StreamingTracker, Tracks
 from sam_perception.segmentation.compiled import CompiledNetwork
 from sam_perception.segmentation.loading import load_tracker
+from sam_perception.settings import with_settings
 
 SIZE, OBJECTS, FRAMES = 64, 3, 14
 CONFIG = TrackerConfig(feature_cache_frames=4)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 
-from sam_perception.config import PerceptionConfig, with_settings
+from sam_perception.config import PerceptionConfig
 from sam_perception.discovery import Models, load_models
 from sam_perception.errors import ConfigError, ModelError
 from sam_perception.frame import DepthSource
@@ -29,6 +29,7 @@ from sam_perception.segmentation.object_detector import (
     load_object_detector,
 )
 from sam_perception.segmentation.semantic import SemanticSegmenter, load_semantic
+from sam_perception.settings import with_settings
 from sam_perception.sources.synthetic import SyntheticSource
 
 RGB = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
