@@ -20,7 +20,7 @@ import torch
 
 from sam_perception.prompts import BoxPrompt
 from sam_perception.segmentation import StreamingTracker, load_model
-from sam_perception.segmentation.export import ExportPlan, export_model
+from sam_perception.segmentation.export.exporting import ExportPlan, export_model
 from sam_perception.sources.synthetic import SyntheticSource
 
 WARM_UP = 3

@@ -138,10 +138,10 @@ def _check_gpu(machine: Machine) -> Finding:
 
 def _check_models(machine: Machine, model: str) -> Finding:
     del machine
-    from sam_perception.segmentation.export_manifest import is_exported
-    from sam_perception.segmentation.image_models import IMAGE_MODEL_NAMES, find_image_checkpoint
+    from sam_perception.segmentation.export.manifest import is_exported
+    from sam_perception.segmentation.export.onnx_model import verify_exported
     from sam_perception.segmentation.models import find_checkpoint, verify_checksums
-    from sam_perception.segmentation.onnx_model import verify_exported
+    from sam_perception.segmentation.pictures.image_models import IMAGE_MODEL_NAMES, find_image_checkpoint
 
     names: Sequence[str] = IMAGE_MODEL_NAMES  # those for single pictures too
 
@@ -167,7 +167,7 @@ def _check_helper(machine: Machine, group: str, wanted: str) -> Finding:
 
 def _check_runtimes(machine: Machine) -> Finding:
     def providers() -> Sequence[str]:
-        from sam_perception.segmentation.onnx_runtime import available_providers
+        from sam_perception.segmentation.export.onnx_runtime import available_providers
 
         return available_providers()
 

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the subcommand; returns the exit code."""
     batch = batch_of(arguments.batch)
     from sam_perception.segmentation import load_model
-    from sam_perception.segmentation.export import TOLERANCE, ExportPlan, PartCheck, export_model, parts_named
+    from sam_perception.segmentation.export.exporting import TOLERANCE, ExportPlan, PartCheck, export_model, parts_named
 
     plan = ExportPlan(tuple(parts_named(arguments.parts)), batch, arguments.quantize or "fp32")
     model = load_model(arguments.model, device="cpu", dtype="float32")

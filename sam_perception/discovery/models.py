@@ -74,15 +74,15 @@ def load_models(config: PerceptionConfig) -> Models:
             "such as depth-anything/Depth-Anything-V2-Small-hf, or set depth.mode to sensor"
         )
     if config.words.model:
-        from sam_perception.segmentation.open_vocabulary import load_detector
+        from sam_perception.segmentation.detection.open_vocabulary import load_detector
 
         words = load_detector(config.words.model, device)
     if config.detector.model:
-        from sam_perception.segmentation.object_detector import load_object_detector
+        from sam_perception.segmentation.detection.object_detector import load_object_detector
 
         detector = load_object_detector(config.detector.model, device)
     if config.semantic.model:
-        from sam_perception.segmentation.semantic import load_semantic
+        from sam_perception.segmentation.detection.semantic import load_semantic
 
         semantic = load_semantic(config.semantic.model, device)
     if config.depth.mode != "sensor":

@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sam_perception.segmentation.everything import GeneratedMask, MaskGenerator
-    from sam_perception.segmentation.image_models import IMAGE_MODEL_NAMES, load_image_model
-    from sam_perception.segmentation.image_predictor import ImagePredictor, Prediction
+    from sam_perception.segmentation.detection.object_detector import load_object_detector
+    from sam_perception.segmentation.detection.open_vocabulary import load_detector
+    from sam_perception.segmentation.detection.semantic import load_semantic
     from sam_perception.segmentation.loading import load_tracker
     from sam_perception.segmentation.models import MODEL_NAMES, load_model
     from sam_perception.segmentation.mono_depth import load_mono_depth
-    from sam_perception.segmentation.object_detector import load_object_detector
-    from sam_perception.segmentation.open_vocabulary import load_detector
+    from sam_perception.segmentation.pictures.everything import GeneratedMask, MaskGenerator
+    from sam_perception.segmentation.pictures.image_models import IMAGE_MODEL_NAMES, load_image_model
+    from sam_perception.segmentation.pictures.image_predictor import ImagePredictor, Prediction
+    from sam_perception.segmentation.pictures.region_finder import ModelRegions
     from sam_perception.segmentation.policy import FifoPolicy, MemoryPolicy
-    from sam_perception.segmentation.region_finder import ModelRegions
-    from sam_perception.segmentation.semantic import load_semantic
     from sam_perception.segmentation.tracker import StreamingTracker
     from sam_perception.segmentation.tracks import Tracks
 
@@ -46,17 +46,17 @@ __all__ = [
 _HOMES = {
     "MODEL_NAMES": "models",
     "load_model": "models",
-    "GeneratedMask": "everything",
-    "MaskGenerator": "everything",
-    "IMAGE_MODEL_NAMES": "image_models",
-    "load_image_model": "image_models",
-    "ImagePredictor": "image_predictor",
-    "Prediction": "image_predictor",
-    "ModelRegions": "region_finder",
+    "GeneratedMask": "pictures.everything",
+    "MaskGenerator": "pictures.everything",
+    "IMAGE_MODEL_NAMES": "pictures.image_models",
+    "load_image_model": "pictures.image_models",
+    "ImagePredictor": "pictures.image_predictor",
+    "Prediction": "pictures.image_predictor",
+    "ModelRegions": "pictures.region_finder",
     "load_tracker": "loading",
-    "load_detector": "open_vocabulary",
-    "load_object_detector": "object_detector",
-    "load_semantic": "semantic",
+    "load_detector": "detection.open_vocabulary",
+    "load_object_detector": "detection.object_detector",
+    "load_semantic": "detection.semantic",
     "load_mono_depth": "mono_depth",
     "FifoPolicy": "policy",
     "MemoryPolicy": "policy",

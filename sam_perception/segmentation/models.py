@@ -16,7 +16,7 @@ import torch
 
 from sam_perception.errors import CheckpointError, ConfigError, ModelError, ModelNotFound
 from sam_perception.files import parsed_json
-from sam_perception.segmentation.export_manifest import is_exported
+from sam_perception.segmentation.export.manifest import is_exported
 
 PACKAGED = ("nano",)
 PUBLISHED = {
@@ -58,7 +58,7 @@ def load_model(
         ConfigError: unknown device or number format.
     """
     if is_exported(Path(name_or_dir).expanduser()):
-        from sam_perception.segmentation.onnx_model import open_exported
+        from sam_perception.segmentation.export.onnx_model import open_exported
 
         return open_exported(Path(name_or_dir).expanduser(), device, dtype)
     target = resolve_device(device)

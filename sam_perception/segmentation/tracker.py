@@ -50,9 +50,9 @@ from sam_perception.errors import NoFreeSlot, PromptError, UnknownObject
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from sam_perception.scene import DepthEvidence, Placement
 from sam_perception.segmentation.advancing import Advancer
-from sam_perception.segmentation.appearance import describe
 from sam_perception.segmentation.backend import Backend, backend_of
 from sam_perception.segmentation.catchup import CatchUp
+from sam_perception.segmentation.detection.appearance import describe
 from sam_perception.segmentation.frames import DuePrompt, FrameCache, PromptQueue
 from sam_perception.segmentation.judging import Judge
 from sam_perception.segmentation.observing import TrackedObject, observe

@@ -176,8 +176,9 @@ class Trainer:
                 by_clock = settings.steps == 0 or settings.stop_after_s > 0
                 progress = told if by_clock and self.peers.world > 1 else self._progress(clock.elapsed_s)
         self.state.progress = max(self.state.progress, min(progress, 1.0)) if progress < END else self.state.progress
+        self.state.elapsed_s += clock.elapsed_s
         if self.peers.first:
-            self._save_at(clock.elapsed_s)
+            self.save()
         return self.state
 
     def _save_at(self, elapsed_s: float) -> None:

@@ -18,7 +18,7 @@ from sam_perception.commands.segment import config_from
 from sam_perception.config import EverythingConfig
 from sam_perception.errors import SinkError, SourceError
 from sam_perception.segmentation import GeneratedMask
-from sam_perception.segmentation.rle import Rle
+from sam_perception.segmentation.pictures.rle import Rle
 from sam_perception.settings import settings_of
 from sam_perception.sinks.mask_folder import COLUMNS, MaskFolder, draw_masks
 from sam_perception.sinks.video import VideoWriter

@@ -156,7 +156,7 @@ def _coco(path: Path) -> None:
 
 
 def _rle(path: Path) -> None:
-    from sam_perception.segmentation.rle import Rle
+    from sam_perception.segmentation.pictures.rle import Rle
 
     try:
         entry = json.loads(path.read_bytes())

@@ -14,13 +14,14 @@ from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPi
 
 from sam_perception.config import EverythingConfig
 from sam_perception.errors import ConfigError, MalformedImage
-from sam_perception.segmentation import GeneratedMask, MaskGenerator, amg_masks, load_model
-from sam_perception.segmentation.amg_grid import crops_of
-from sam_perception.segmentation.amg_masks import candidates_of, without_specks
-from sam_perception.segmentation.everything import regions_of
-from sam_perception.segmentation.image_networks import image_network
-from sam_perception.segmentation.picture_scaling import PaddedScaling, SquashedScaling
-from sam_perception.segmentation.rle import Rle
+from sam_perception.segmentation import GeneratedMask, MaskGenerator, load_model
+from sam_perception.segmentation.pictures import amg_masks
+from sam_perception.segmentation.pictures.amg_grid import crops_of
+from sam_perception.segmentation.pictures.amg_masks import candidates_of, without_specks
+from sam_perception.segmentation.pictures.everything import regions_of
+from sam_perception.segmentation.pictures.image_networks import image_network
+from sam_perception.segmentation.pictures.picture_scaling import PaddedScaling, SquashedScaling
+from sam_perception.segmentation.pictures.rle import Rle
 
 CPU = torch.device("cpu")
 SQUARE = (150, 150)  # where transformers scales points for SAM 2 as SAM 2 does

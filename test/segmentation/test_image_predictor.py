@@ -23,7 +23,7 @@ from sam_perception.errors import (
     PromptOutsideImage,
 )
 from sam_perception.segmentation import ImagePredictor, Prediction, load_image_model
-from sam_perception.segmentation.picture_scaling import PaddedScaling, SquashedScaling
+from sam_perception.segmentation.pictures.picture_scaling import PaddedScaling, SquashedScaling
 
 HEIGHT, WIDTH = 90, 150
 POINTS = np.array([[40.0, 45.0], [108.0, 20.0]], np.float32)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from sam_perception.segmentation.nms import kept_boxes
+from sam_perception.segmentation.pictures.nms import kept_boxes
 
 
 def plain(boxes: list[list[float]], scores: list[float], max_iou: float) -> list[int]:

@@ -21,7 +21,7 @@ from sam_perception.segmentation import StreamingTracker, load_model
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'sam_perception[onnx]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'sam_perception[onnx]'")
 
-from sam_perception.segmentation.export import ExportPlan, export_model
+from sam_perception.segmentation.export.exporting import ExportPlan, export_model
 
 FRAMES, SIZE = 30, 128
 # Logits have a standard deviation of about 2; rounding memories to bfloat16 turns 1e-7 into 4e-3 of a value.

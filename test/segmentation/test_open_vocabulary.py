@@ -13,12 +13,12 @@ import transformers
 from numpy.typing import NDArray
 
 from sam_perception.errors import CheckpointError, ModelError, ModelNotFound, PromptError
-from sam_perception.segmentation import clip_grid
-from sam_perception.segmentation.clip_grid import ClipGrid
-from sam_perception.segmentation.grounding_dino import GroundingDino, assigned
+from sam_perception.segmentation.detection import clip_grid
+from sam_perception.segmentation.detection.clip_grid import ClipGrid
+from sam_perception.segmentation.detection.grounding_dino import GroundingDino, assigned
+from sam_perception.segmentation.detection.open_vocabulary import load_detector
+from sam_perception.segmentation.detection.owl import Owl
 from sam_perception.segmentation.hub import load_image_processor, load_tokenizer
-from sam_perception.segmentation.open_vocabulary import load_detector
-from sam_perception.segmentation.owl import Owl
 
 TEXTS = ["a red mug", "book"]
 RGB = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)

@@ -19,16 +19,16 @@ from sam_perception.frame import DepthSource
 from sam_perception.perception import Perception
 from sam_perception.prompts import TextPrompt
 from sam_perception.scene import SurfaceLabel
-from sam_perception.segmentation.appearance import describe
-from sam_perception.segmentation.hub import load_image_processor
-from sam_perception.segmentation.mono_depth import load_mono_depth
-from sam_perception.segmentation.object_detector import (
+from sam_perception.segmentation.detection.appearance import describe
+from sam_perception.segmentation.detection.object_detector import (
     BoxDetector,
     InstanceSegmenter,
     box_of,
     load_object_detector,
 )
-from sam_perception.segmentation.semantic import SemanticSegmenter, load_semantic
+from sam_perception.segmentation.detection.semantic import SemanticSegmenter, load_semantic
+from sam_perception.segmentation.hub import load_image_processor
+from sam_perception.segmentation.mono_depth import load_mono_depth
 from sam_perception.settings import with_settings
 from sam_perception.sources.synthetic import SyntheticSource
 

@@ -17,7 +17,7 @@ from sam_perception.frame import CameraIntrinsics, RgbdFrame
 from sam_perception.perception import Perception
 from sam_perception.prompts import MaskPrompt
 from sam_perception.segmentation import MaskGenerator, ModelRegions
-from sam_perception.segmentation.everything import regions_of
+from sam_perception.segmentation.pictures.everything import regions_of
 
 torch.set_num_threads(1)
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from transformers.models.sam.image_processing_pil_sam import _mask_to_rle
 
 from sam_perception.errors import MalformedImage
-from sam_perception.segmentation.rle import Rle
+from sam_perception.segmentation.pictures.rle import Rle
 
 shapes = st.tuples(st.integers(1, 23), st.integers(1, 31))
 masks = arrays.arrays(np.bool_, shapes, elements=st.booleans())

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from sam_perception.errors import CheckpointError, ConfigError
-from sam_perception.segmentation.export_manifest import PartFile
-from sam_perception.segmentation.export_shapes import numbers
+from sam_perception.segmentation.export.manifest import PartFile
+from sam_perception.segmentation.export.shapes import numbers
 
 Tensor = torch.Tensor
 

@@ -12,9 +12,9 @@ from sam_perception.config import EverythingConfig
 from sam_perception.errors import ModelError
 from sam_perception.frame import RgbdFrame
 from sam_perception.scene import Regions
-from sam_perception.segmentation.everything import MaskGenerator, regions_of
-from sam_perception.segmentation.image_models import load_image_model
-from sam_perception.segmentation.image_networks import ImageNetwork, image_network
+from sam_perception.segmentation.pictures.everything import MaskGenerator, regions_of
+from sam_perception.segmentation.pictures.image_models import load_image_model
+from sam_perception.segmentation.pictures.image_networks import ImageNetwork, image_network
 
 _LOOK_S = 0.01  # at a model that is being loaded
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from sam_perception.errors import CheckpointError, ConfigError
-from sam_perception.segmentation.export_manifest import read_manifest
+from sam_perception.segmentation.export.manifest import read_manifest
+from sam_perception.segmentation.export.onnx_network import OnnxNetwork
+from sam_perception.segmentation.export.onnx_runtime import resolve_provider
 from sam_perception.segmentation.models import sha256_of
-from sam_perception.segmentation.onnx_network import OnnxNetwork
-from sam_perception.segmentation.onnx_runtime import resolve_provider
 
 _DTYPES = {"float32": ("fp32", "int8"), "float16": ("fp16",)}
 

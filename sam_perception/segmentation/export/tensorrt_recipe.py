@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sam_perception.segmentation.export_manifest import ExportManifest, PartFile
-from sam_perception.segmentation.export_shapes import fixed
+from sam_perception.segmentation.export.manifest import ExportManifest, PartFile
+from sam_perception.segmentation.export.shapes import fixed
 
 RECIPE = "tensorrt.txt"
 

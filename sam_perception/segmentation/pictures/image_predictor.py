@@ -11,8 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from sam_perception.errors import EmptyPrompt, PromptError, PromptOutsideImage
-from sam_perception.segmentation.image_models import load_image_model
-from sam_perception.segmentation.image_networks import EncodedPicture, ModelPrompts, image_network
+from sam_perception.segmentation.pictures.image_models import load_image_model
+from sam_perception.segmentation.pictures.image_networks import EncodedPicture, ModelPrompts, image_network
 from sam_perception.segmentation.transfer import upload
 
 Tensor = torch.Tensor

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sam_perception.segmentation.export_manifest import Dimension, Shape
+from sam_perception.segmentation.export.manifest import Dimension, Shape
 
 Tensor = torch.Tensor
 Sizes = Mapping[str, int]

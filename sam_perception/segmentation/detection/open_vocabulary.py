@@ -40,13 +40,13 @@ def load_detector(name_or_dir: str | Path, device: str = "auto", *, allow_downlo
     folder = find_folder(name_or_dir, OPEN_VOCABULARY, allow_download=allow_download)
     kind = model_type(folder)
     if kind == "grounding-dino":
-        from sam_perception.segmentation.grounding_dino import GroundingDino
+        from sam_perception.segmentation.detection.grounding_dino import GroundingDino
 
         return GroundingDino.load(folder, device)
     if kind == "clip":
-        from sam_perception.segmentation.clip_grid import ClipGrid
+        from sam_perception.segmentation.detection.clip_grid import ClipGrid
 
         return ClipGrid.load(folder, device)
-    from sam_perception.segmentation.owl import Owl
+    from sam_perception.segmentation.detection.owl import Owl
 
     return Owl.load(folder, device)

@@ -17,12 +17,17 @@ from numpy.typing import NDArray
 
 from sam_perception.config import EverythingConfig
 from sam_perception.scene import Region, Regions
-from sam_perception.segmentation.amg_grid import Crop, crops_of, cut_by_crop
-from sam_perception.segmentation.amg_masks import Candidates, candidates_of, without_specks
-from sam_perception.segmentation.image_networks import EncodedPicture, ImageNetwork, ModelPrompts, image_network
-from sam_perception.segmentation.nms import kept_boxes
-from sam_perception.segmentation.picture_scaling import Size
-from sam_perception.segmentation.rle import Rle
+from sam_perception.segmentation.pictures.amg_grid import Crop, crops_of, cut_by_crop
+from sam_perception.segmentation.pictures.amg_masks import Candidates, candidates_of, without_specks
+from sam_perception.segmentation.pictures.image_networks import (
+    EncodedPicture,
+    ImageNetwork,
+    ModelPrompts,
+    image_network,
+)
+from sam_perception.segmentation.pictures.nms import kept_boxes
+from sam_perception.segmentation.pictures.picture_scaling import Size
+from sam_perception.segmentation.pictures.rle import Rle
 from sam_perception.segmentation.transfer import upload
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_perception.errors import ModelError
-from sam_perception.segmentation.picture_scaling import PaddedScaling, PictureScaling, Size, SquashedScaling
+from sam_perception.segmentation.pictures.picture_scaling import PaddedScaling, PictureScaling, Size, SquashedScaling
 
 Tensor = torch.Tensor
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sam_perception.detections import Detection, detections_of, suppressed
 from sam_perception.segmentation.hub import load_image_processor, load_tokenizer, load_weights, model_type
-from sam_perception.segmentation.pictures import corners_px
+from sam_perception.segmentation.pictures.pictures import corners_px
 
 
 class Owl:

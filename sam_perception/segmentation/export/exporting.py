@@ -14,20 +14,20 @@ import torch
 
 from sam_perception.config import TrackerConfig
 from sam_perception.errors import ConfigError, ModelError
-from sam_perception.segmentation.export_manifest import CONSTANTS, FORMAT, PARTS, Choice, ExportManifest, PartFile
-from sam_perception.segmentation.export_parts import (
+from sam_perception.segmentation.export.manifest import CONSTANTS, FORMAT, PARTS, Choice, ExportManifest, PartFile
+from sam_perception.segmentation.export.onnx_formats import input_names, to_format
+from sam_perception.segmentation.export.onnx_runtime import Session
+from sam_perception.segmentation.export.parts import (
     ImageEncoderPart,
     MaskDecoderPart,
     MemoryAttentionPart,
     MemoryEncoderPart,
     PromptEncoderPart,
 )
-from sam_perception.segmentation.export_shapes import PartShapes, example, fixed, numbers, part_shapes
+from sam_perception.segmentation.export.shapes import PartShapes, example, fixed, numbers, part_shapes
+from sam_perception.segmentation.export.tensorrt_recipe import RECIPE, recipe
 from sam_perception.segmentation.models import sha256_of
-from sam_perception.segmentation.onnx_formats import input_names, to_format
-from sam_perception.segmentation.onnx_runtime import Session
 from sam_perception.segmentation.support import require_supported
-from sam_perception.segmentation.tensorrt_recipe import RECIPE, recipe
 
 Tensor = torch.Tensor
 

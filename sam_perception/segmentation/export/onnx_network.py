@@ -11,12 +11,12 @@ from torch.nn import functional
 from sam_perception.config import TrackerConfig
 from sam_perception.errors import CheckpointError, ConfigError
 from sam_perception.segmentation.encoder import ImageFeatures
-from sam_perception.segmentation.export_manifest import CONSTANTS, PARTS, ExportManifest
+from sam_perception.segmentation.export.manifest import CONSTANTS, PARTS, ExportManifest
+from sam_perception.segmentation.export.onnx_bank import OnnxBank
+from sam_perception.segmentation.export.onnx_runtime import Session
 from sam_perception.segmentation.hypotheses import rival_share
 from sam_perception.segmentation.ledger import BankShape
 from sam_perception.segmentation.network import ABSENT_LOGIT, Clicks, Decoded
-from sam_perception.segmentation.onnx_bank import OnnxBank
-from sam_perception.segmentation.onnx_runtime import Session
 
 Tensor = torch.Tensor
 

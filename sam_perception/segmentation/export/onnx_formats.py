@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_perception.errors import ConfigError
-from sam_perception.segmentation.onnx_runtime import require_onnxruntime
+from sam_perception.segmentation.export.onnx_runtime import require_onnxruntime
 
 # Coordinates and their sines lose pixels in fewer bits, and this part takes no time: it stays in float32.
 EXACT = ("prompt_encoder",)

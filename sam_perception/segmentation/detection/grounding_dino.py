@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sam_perception.detections import Detection, detections_of, suppressed
 from sam_perception.errors import PromptError
 from sam_perception.segmentation.hub import load_image_processor, load_tokenizer, load_weights
-from sam_perception.segmentation.pictures import corners_px
+from sam_perception.segmentation.pictures.pictures import corners_px
 
 # Say nothing about what is to be found, and fit every box a little.
 _ARTICLES = frozenset({"a", "an", "the"})

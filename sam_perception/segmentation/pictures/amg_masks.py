@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from sam_perception.config import EverythingConfig
-from sam_perception.segmentation.picture_scaling import PictureScaling, Size
-from sam_perception.segmentation.rle import Rle
+from sam_perception.segmentation.pictures.picture_scaling import PictureScaling, Size
+from sam_perception.segmentation.pictures.rle import Rle
 
 Tensor = torch.Tensor
 

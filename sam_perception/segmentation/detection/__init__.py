@@ -1,0 +1,1 @@
+"""Boxes and labels from words, from detectors and from semantic segmentation."""

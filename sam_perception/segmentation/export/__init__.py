@@ -1,0 +1,1 @@
+"""The tracker's parts as ONNX, and tracking on onnxruntime with them."""

@@ -1,0 +1,1 @@
+"""Single pictures: the predictor, and everything in a picture cut up at once."""
