@@ -14,6 +14,9 @@ import yaml
 from fake_launch import parameter, performed
 from package_facts import ROOT
 
+from sam_perception.config import PerceptionConfig
+from sam_perception.settings import settings_of, with_settings
+
 PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "CYCLONEDDS_URI")
 INPUTS = {"color/image_raw", "depth/image_raw", "color/camera_info"}
 
@@ -181,16 +184,15 @@ def test_cameras_that_cannot_be_told_apart_are_refused(monkeypatch: pytest.Monke
 def test_a_preset_holds_settings_that_exist_and_differ_from_their_defaults(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    config = pytest.importorskip("sam_perception.config")
     node_config = pytest.importorskip("sam_perception.ros.settings").NodeConfig()
     assert name in fake_launch.load(monkeypatch, "perception").PRESETS
     values = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())["/**"]["ros__parameters"]
-    for given in (config.PerceptionConfig(), node_config):
-        known = {setting.name: setting.default for setting in config.settings_of(given)}
+    for given in (PerceptionConfig(), node_config):
+        known = {setting.name: setting.default for setting in settings_of(given)}
         mine = {key: values.pop(key) for key in list(values) if key in known}
         # Types as ROS has them: a float that is written as an integer would be refused at the start.
         assert {key: type(value) for key, value in mine.items()} == {key: type(known[key]) for key in mine}
-        config.with_settings(given, mine)
+        with_settings(given, mine)
     assert values == {}
 
 

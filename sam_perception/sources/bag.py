@@ -215,5 +215,6 @@ def _intrinsics(info: Message) -> CameraIntrinsics:
 def _unreadable(path: Path, error: Exception) -> SourceError:
     return SourceError(
         f"{path} cannot be read as a rosbag2 ({type(error).__name__}: {error}): it may be cut off; "
-        "try `sam-perception recover` (metadata.yaml missing) or `mcap recover`, or record it again"
+        "try `sam-perception recover` (a recorder that was killed), `ros2 bag reindex` (metadata.yaml is damaged) or "
+        "`mcap recover`, or record it again"
     )

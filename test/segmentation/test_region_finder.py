@@ -54,7 +54,7 @@ def test_another_model_is_loaded_beside_and_kept(tmp_path: Path, monkeypatch: py
     own = image_model("sam", seed=5)
     own.save_pretrained(tmp_path)
     loads: list[str] = []
-    from sam_perception.segmentation import region_finder
+    from sam_perception.segmentation.pictures import region_finder
 
     plain = region_finder.load_image_model
 
