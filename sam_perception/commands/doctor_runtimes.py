@@ -14,7 +14,7 @@ _EXTRAS = {
 
 
 def check_runtimes(machine: Machine, providers: Callable[[], Sequence[str]]) -> Finding:
-    """Which optional runtimes are here; `providers` as segmentation.onnx_runtime.available_providers."""
+    """Which optional runtimes are here; `providers` as segmentation.export.onnx_runtime.available_providers."""
     versions = {name: machine.version(name) for name in _EXTRAS}
     if versions["onnxruntime"] is None:
         versions["onnxruntime"] = machine.version("onnxruntime-gpu")
