@@ -7,16 +7,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
-from rclpy.signals import SignalHandlerOptions
 
 from sam_perception.errors import NodeFailed
 from sam_perception.frame import RgbdFrame
@@ -25,6 +22,7 @@ from sam_perception.prompts import AnyPrompt
 from sam_perception.ros.convert import frame_to_msgs, prompt_to_msg
 from sam_perception.ros.message_types import message_class
 from sam_perception.ros.node_process import end, node_process, tail
+from sam_perception.ros.spinning import spun_node
 from sam_perception.sinks.bag import NODE, OUTPUTS
 from sam_perception.sinks.raw_bag import RawBag
 from sam_perception.sources import FrameSource
@@ -254,27 +252,5 @@ class _Station:
 
 @contextmanager
 def _station(domain_id: int, recording: RawBag, process: subprocess.Popen[bytes], log: Path) -> Iterator[_Station]:
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        node = rclpy.create_node("sam_perception_demo", context=context)
-        executor = SingleThreadedExecutor(context=context)
-        executor.add_node(node)
-        station = _Station(node, recording, process, log)
-        stop = threading.Event()
-
-        def spin() -> None:
-            with suppress(ExternalShutdownException):
-                while not stop.is_set():
-                    executor.spin_once(timeout_sec=0.2)
-
-        spinner = threading.Thread(target=spin, name="demo recorder", daemon=True)
-        spinner.start()
-        try:
-            yield station
-        finally:
-            stop.set()
-            spinner.join(_END_S)
-            node.destroy_node()
-    finally:
-        rclpy.shutdown(context=context)
+    with spun_node("sam_perception_demo", domain_id) as node:
+        yield _Station(node, recording, process, log)

@@ -20,10 +20,10 @@ from sam_perception.messages import tracked_object_array
 from sam_perception.recorded import scene_from_objects
 from sam_perception.ros.inputs import make_qos
 from sam_perception.ros.message_types import RosTypes, message_class
-from sam_perception.ros.parameters import descriptor_of
+from sam_perception.ros.parameters import declared_once
 from sam_perception.ros.transforms import make_transforms
 from sam_perception.scene import Scene
-from sam_perception.settings import Validated, setting, settings_of, with_settings
+from sam_perception.settings import Validated, setting
 from sam_perception.sources.extrinsics import Extrinsics, read_extrinsics
 
 _TYPES = RosTypes()
@@ -54,7 +54,7 @@ class MergeNode(Node):  # type: ignore[misc]  # rclpy is not typed
 
     def __init__(self, **options: Any) -> None:
         super().__init__("sam_perception_merge", **options)
-        self._config = self._declared(MergeNodeConfig())
+        self._config = declared_once(self, MergeNodeConfig())
         cameras = self._config.cameras.split()
         self._known = _extrinsics(self._config, cameras)
         self._frame = self._config.frame or (self._known.frame if self._known else "")
@@ -145,17 +145,6 @@ class MergeNode(Node):  # type: ignore[misc]  # rclpy is not typed
             )
         ]
         self._diagnostics.publish(array)
-
-    def _declared(self, config: MergeNodeConfig) -> MergeNodeConfig:
-        values = {}
-        for one in settings_of(config):
-            descriptor = descriptor_of(one)
-            descriptor.read_only = True
-            try:
-                values[one.name] = self.declare_parameter(one.name, one.default, descriptor).value
-            except Exception as error:  # rclpy's exceptions for this have no common base but Exception
-                raise ConfigError(f"parameter {one.name} cannot have its value ({error}): {one.doc}") from error
-        return with_settings(config, values)
 
 
 def _extrinsics(config: MergeNodeConfig, cameras: list[str]) -> Extrinsics | None:

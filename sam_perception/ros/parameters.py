@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
@@ -14,6 +14,8 @@ from sam_perception.errors import ConfigError
 from sam_perception.perception import FIXED_SETTINGS
 from sam_perception.ros.settings import NodeConfig
 from sam_perception.settings import Setting, settings_of, with_settings
+
+Config = TypeVar("Config")
 
 # Read when the node is configured (or started); everything else may change at any time.
 _AT_CONFIGURE = (
@@ -112,9 +114,19 @@ class NodeParameters:
         return SetParametersResult(successful=True)
 
 
-def _declare(node: Node, setting: Setting) -> Any:
+def declared_once(node: Node, config: Config) -> Config:
+    """Declare a parameter for each setting, to be read at the start only; the settings that they give.
+
+    Raises:
+        ConfigError: a value given at the start is of the wrong type or out of range.
+    """
+    return with_settings(config, {one.name: _declare(node, one, read_only=True) for one in settings_of(config)})
+
+
+def _declare(node: Node, setting: Setting, *, read_only: bool = False) -> Any:
     """Declare one parameter; the value that it was given at the start, or its default."""
     descriptor = descriptor_of(setting)
+    descriptor.read_only = read_only
     try:
         return node.declare_parameter(setting.name, setting.default, descriptor).value
     except Exception as error:  # rclpy's exceptions for this have no common base but Exception

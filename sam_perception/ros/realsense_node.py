@@ -16,15 +16,14 @@ from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from sam_perception import messages
-from sam_perception.errors import ConfigError
 from sam_perception.frame import RgbdFrame
 from sam_perception.geometry.gravity import GRAVITY
 from sam_perception.messages import Message
 from sam_perception.ros.diagnosis import ERROR, OK, WARN, Status
 from sam_perception.ros.inputs import make_qos
 from sam_perception.ros.message_types import RosTypes, message_class
-from sam_perception.ros.parameters import descriptor_of
-from sam_perception.settings import Validated, setting, settings_of, with_settings
+from sam_perception.ros.parameters import declared_once
+from sam_perception.settings import Validated, setting
 from sam_perception.sources.realsense import CameraStatus, RealSenseCamera, RealSenseConfig
 
 _TYPES = RosTypes()
@@ -72,8 +71,8 @@ class RealSenseNode(Node):  # type: ignore[misc]  # rclpy is not typed
         self, make_camera: Callable[[RealSenseConfig], RealSenseCamera] = RealSenseCamera, **options: Any
     ) -> None:
         super().__init__("camera", **{"namespace": "camera", **options})
-        self.config = self._declared(RealSenseConfig())
-        published = self._declared(PublishConfig())
+        self.config = declared_once(self, RealSenseConfig())
+        published = declared_once(self, PublishConfig())
         self._camera = make_camera(self.config)
         qos = make_qos(published.reliability, published.queue_depth)
         overriding = QoSOverridingOptions.with_default_policies()
@@ -121,21 +120,6 @@ class RealSenseNode(Node):  # type: ignore[misc]  # rclpy is not typed
             )
         ]
         self._diagnostics.publish(array)
-
-    def _declared(self, config: Any) -> Any:
-        """Declare a parameter for each setting; the config that they give."""
-        values = {}
-        for one in settings_of(config):
-            descriptor = descriptor_of(one)
-            descriptor.read_only = True
-            try:
-                values[one.name] = self.declare_parameter(one.name, one.default, descriptor).value
-            except Exception as error:  # rclpy's exceptions for this have no common base but Exception
-                raise ConfigError(
-                    f"parameter {one.name} cannot have the value that it was given ({error}): give a "
-                    f"{type(one.default).__name__} ({one.doc})"
-                ) from error
-        return with_settings(config, values)
 
     def _read(self) -> None:
         with self._camera:

@@ -7,17 +7,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 
 from sam_perception.errors import NodeFailed
 from sam_perception.frame import RgbdFrame
@@ -26,6 +23,7 @@ from sam_perception.ros.convert import frame_to_msgs
 from sam_perception.ros.message_types import message_class
 from sam_perception.ros.node_process import end, node_process, tail
 from sam_perception.ros.soak_operator import Operator, Scenery
+from sam_perception.ros.spinning import spun_node
 from sam_perception.sinks.bag import NODE, OUTPUTS
 
 _CAMERA = {
@@ -205,27 +203,5 @@ class _Player:
 
 @contextmanager
 def _player(domain_id: int, process: subprocess.Popen[bytes], log: Path) -> Iterator[_Player]:
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        node = rclpy.create_node("sam_perception_soak", context=context)
-        executor = SingleThreadedExecutor(context=context)
-        executor.add_node(node)
-        player = _Player(node, process, log)
-        stop = threading.Event()
-
-        def spin() -> None:
-            with suppress(ExternalShutdownException):
-                while not stop.is_set():
-                    executor.spin_once(timeout_sec=0.2)
-
-        spinner = threading.Thread(target=spin, name="soak player", daemon=True)
-        spinner.start()
-        try:
-            yield player
-        finally:
-            stop.set()
-            spinner.join(5.0)
-            node.destroy_node()
-    finally:
-        rclpy.shutdown(context=context)
+    with spun_node("sam_perception_soak", domain_id) as node:
+        yield _Player(node, process, log)
