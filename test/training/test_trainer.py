@@ -45,7 +45,7 @@ def test_the_loss_of_a_batch_falls_when_it_is_learnt_by_heart(small_model: Any, 
         out.loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(small_model.parameters(), 1.0)
         optimiser.step()
-        losses.append(float(out.loss))
+        losses.append(float(out.loss.detach()))
         ious.append(float(out.iou["box"]))
     assert np.mean(losses[-3:]) < 0.5 * losses[0]
     assert np.mean(ious[-3:]) > ious[0] + 0.3
