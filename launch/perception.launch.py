@@ -141,10 +141,10 @@ def perception_node(context: LaunchContext) -> LifecycleNode:
         name=LaunchConfiguration("name"),
         namespace=LaunchConfiguration("namespace"),
         parameters=[
-            # RViz' points are in its fixed frame.
-            {"transforms.always": ParameterValue(LaunchConfiguration("rviz"), value_type=bool)},
+            # Files first: after values for this one node, a file's for all nodes would be above them.
             LaunchConfiguration("params_file"),
             *preset(context),
+            *for_rviz(context),
             any_parameters(context),
             # The node changes its own states, so that it does so after a respawn, too.
             {
@@ -169,6 +169,11 @@ def preset(context: LaunchContext) -> list[PathJoinSubstitution]:
     """The preset's file, if one was asked for."""
     name = LaunchConfiguration("preset").perform(context)
     return [PathJoinSubstitution([FindPackageShare("sam_perception"), "config", f"{name}.yaml"])] if name else []
+
+
+def for_rviz(context: LaunchContext) -> list[dict[str, Any]]:
+    """Points that are clicked in RViz are in its fixed frame, so that transforms are needed."""
+    return [{"transforms.always": True}] if LaunchConfiguration("rviz").perform(context).lower() == "true" else []
 
 
 def any_parameters(context: LaunchContext) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def test_without_arguments_the_node_listens_to_a_realsense_and_nothing_else_is_s
     }
     files, values = parameters_of(context, node)
     assert files == ["perception.yaml"]
-    assert values == {"autostart": True, "use_sim_time": False, "transforms.always": False}
+    assert values == {"autostart": True, "use_sim_time": False}
     others = of_kind(entities, "Node")
     assert [other.package for other in others] == ["rviz2"]
     assert performed(context, others[0].condition.args[0]) == "false"
@@ -82,6 +82,15 @@ def test_arguments_are_above_parameters_and_those_above_the_preset_and_the_file(
     assert values["grasps.gripper"] == "robotiq_2f85"
     assert values["max_objects"] == 2
     assert values["model"] == "0123"  # a folder may have such a name: it stays a text
+
+
+def test_files_come_before_values_and_rvizs_points_have_transforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    context, entities = perception(monkeypatch, preset="cpu", rviz="true")
+    node = of_kind(entities, "LifecycleNode")[0]
+    # rcl lets a file's values for all nodes win over those for one node that were read before.
+    kinds = [isinstance(entry, Mapping) for entry in node.parameters]
+    assert kinds == sorted(kinds)
+    assert parameters_of(context, node)[1]["transforms.always"] is True
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "{sync: {slop_s: 1}}", "5"])
