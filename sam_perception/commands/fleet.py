@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from sam_perception.commands.fleet_ray import run_on_ray
 from sam_perception.commands.fleet_worker import run_in_processes
 from sam_perception.commands.settings import config_from
 from sam_perception.errors import ConfigError, PromptError, SinkError, SourceError
+from sam_perception.files import parsed_json
 from sam_perception.settings import settings_of
 from sam_perception.sinks.fleet_report import Recording, write_csv, write_page
 from sam_perception.sinks.text_table import text_table
@@ -141,7 +141,7 @@ def _recording(job: Job, outcome: Outcome) -> Recording:
     if outcome.error:
         return Recording(job.name, error=outcome.error)
     folder = Path(job.folder)
-    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    summary = parsed_json((folder / SUMMARY).read_text(encoding="utf-8"))
     report = f"{job.name}/report/index.html" if (folder / "report/index.html").is_file() else ""
     return Recording(
         name=job.name,

@@ -20,6 +20,7 @@ from typing import Any
 
 from sam_perception.config import PerceptionConfig
 from sam_perception.errors import PerceptionError, SinkError
+from sam_perception.files import parsed_json
 from sam_perception.frame import RgbdFrame
 from sam_perception.scene import Scene
 from sam_perception.settings import Value, with_settings
@@ -59,7 +60,7 @@ class Job:
     @staticmethod
     def from_json(text: str) -> Job:
         """The job that `to_json` wrote."""
-        entries = json.loads(text)
+        entries = parsed_json(text)
         return Job(**{**entries, "topics": tuple(entries["topics"])})
 
     def digest(self) -> str:
@@ -108,7 +109,7 @@ def is_done(job: Job) -> bool:
     """Whether the job's results are there, complete and made from the same."""
     file = Path(job.folder) / DONE
     try:
-        return bool(json.loads(file.read_text(encoding="utf-8"))["digest"] == job.digest())
+        return bool(parsed_json(file.read_text(encoding="utf-8"))["digest"] == job.digest())
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

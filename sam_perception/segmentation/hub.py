@@ -5,7 +5,6 @@ Only safetensors are read, and nothing is downloaded unless asked for.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from sam_perception.errors import CheckpointError, ModelError, ModelNotFound
+from sam_perception.files import parsed_json
 from sam_perception.segmentation.models import CONFIG, MODELS_DIR_VARIABLE, resolve_device
 
 _PATTERNS = ["*.json", "*.txt", "*.safetensors"]  # of a checkpoint's files: settings, tokenizer, weights
@@ -122,7 +122,7 @@ def model_type(folder: Path) -> str:
         CheckpointError: not JSON, or without it.
     """
     try:
-        entries = json.loads((folder / CONFIG).read_text())
+        entries = parsed_json((folder / CONFIG).read_text())
         return str(entries["model_type"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG} has no model_type ({error}): get the checkpoint again") from error

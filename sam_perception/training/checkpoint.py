@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sam_perception.errors import CheckpointError
+from sam_perception.files import parsed_json
 
 STATE = "state.json"
 TENSORS = "tensors.safetensors"
@@ -54,7 +55,7 @@ def load_run(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
     if not folder.exists() and folder.with_name(folder.name + ".old").exists():
         folder = folder.with_name(folder.name + ".old")  # interrupted between the two renames
     try:
-        state = RunState(**json.loads((folder / STATE).read_text()))
+        state = RunState(**parsed_json((folder / STATE).read_text()))
         return state, load_file(folder / TENSORS)
     except Exception as error:  # JSON, key, file and safetensors errors have no common base
         raise CheckpointError(f"{folder} is no usable checkpoint ({error}): start without --resume") from error

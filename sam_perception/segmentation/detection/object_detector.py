@@ -48,13 +48,8 @@ def load_object_detector(
     return BoxDetector(load_weights(AutoModelForObjectDetection, folder, device), images)
 
 
-class BoxDetector:
-    """An `ObjectDetector` around a model of the DETR family; its own processor reads its scores.
-
-    Args:
-        model: transformers' `...ForObjectDetection`.
-        image_processor: its preprocessing and postprocessing.
-    """
+class _NamedClasses:
+    """A model, what prepares its pictures, and the names of its classes."""
 
     def __init__(self, model: Any, image_processor: Any) -> None:
         self._model, self._images = model, image_processor
@@ -64,6 +59,15 @@ class BoxDetector:
     def classes(self) -> tuple[str, ...]:
         """Names, in the order of their numbers."""
         return tuple(self._names.values())
+
+
+class BoxDetector(_NamedClasses):
+    """An `ObjectDetector` around a model of the DETR family; its own processor reads its scores.
+
+    Args:
+        model: transformers' `...ForObjectDetection`.
+        image_processor: its preprocessing and postprocessing.
+    """
 
     @torch.inference_mode()
     def detect(self, rgb: NDArray[np.uint8], *, threshold: float = 0.5, nms_iou: float = 0.7) -> list[Detection]:
@@ -78,22 +82,13 @@ class BoxDetector:
         return suppressed(detections_of(labels, scores, boxes, width, height), nms_iou)
 
 
-class InstanceSegmenter:
+class InstanceSegmenter(_NamedClasses):
     """An `ObjectDetector` whose detections have masks.
 
     Args:
         model: transformers' Mask2Former or MaskFormer.
         image_processor: its preprocessing and postprocessing.
     """
-
-    def __init__(self, model: Any, image_processor: Any) -> None:
-        self._model, self._images = model, image_processor
-        self._names = _names(model)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names, in the order of their numbers."""
-        return tuple(self._names.values())
 
     @torch.inference_mode()
     def detect(self, rgb: NDArray[np.uint8], *, threshold: float = 0.5, nms_iou: float = 0.7) -> list[Detection]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from sam_perception.errors import CheckpointError
+from sam_perception.files import parsed_json
 
 MANIFEST, CONSTANTS = "export.json", "constants.safetensors"
 FORMAT = 1
@@ -83,7 +84,7 @@ def read_manifest(folder: Path) -> ExportManifest:
     """
     file = folder / MANIFEST
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
+        entries = parsed_json(file.read_text(encoding="utf-8"))
         if entries["format"] != FORMAT:
             raise CheckpointError(
                 f"{file} is of format {entries['format']}, wanted {FORMAT}: export again with this version"

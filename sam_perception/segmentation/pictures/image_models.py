@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from sam_perception.errors import CheckpointError, ModelError, ModelNotFound
+from sam_perception.files import parsed_json
 from sam_perception.segmentation import models
 
 # Besides those that can track too, `models.MODEL_NAMES`; with their place on the Hugging Face Hub.
@@ -86,7 +86,7 @@ def find_image_checkpoint(name: str, *, allow_download: bool = False) -> Path:
 def _model_type(folder: Path) -> str:
     file = folder / models.CONFIG
     try:
-        kind = str(json.loads(file.read_text(encoding="utf-8")).get("model_type"))
+        kind = str(parsed_json(file.read_text(encoding="utf-8")).get("model_type"))
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{file} is not a JSON object ({error}): get the checkpoint again") from error
     if kind.startswith("edgetam"):
