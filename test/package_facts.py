@@ -13,7 +13,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__
 ROS_MODULES = {
     *("rclpy", "message_filters", "tf2_ros", "tf2_geometry_msgs", "rcl_interfaces", "builtin_interfaces"),
     *("std_msgs", "sensor_msgs", "geometry_msgs", "visualization_msgs", "diagnostic_msgs", "vision_msgs"),
-    *("lifecycle_msgs", "std_srvs", "rosgraph_msgs", "launch", "launch_ros", "ament_index_python"),
+    *("lifecycle_msgs", "std_srvs", "rosgraph_msgs", "launch", "launch_ros", "launch_testing", "ament_index_python"),
 }
 
 

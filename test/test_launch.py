@@ -19,10 +19,15 @@ from package_facts import ROOT
 # Not `launch`: the folder of that name can be imported, too, as a namespace.
 pytest.importorskip("launch_ros")
 rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("sam_perception.msg", reason="the messages are not built")
 
 from lifecycle_msgs.msg import State  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
 from rcl_interfaces.srv import GetParameters  # noqa: E402
+
+from sam_perception._ros_environment import ensure_ros_environment  # noqa: E402
+
+ensure_ros_environment()
 
 LAUNCH = ROOT / "launch"
 LAUNCH_FILE = LAUNCH / "perception.launch.py"

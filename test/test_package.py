@@ -60,6 +60,8 @@ def test_ros_packages_that_are_imported_are_in_the_manifest() -> None:
     imported |= {name.partition(".")[0] for path in (ROOT / "launch").glob("*.py") for name in imports_of(path)}
     declared = {element.text for kind in ("depend", "exec_depend") for element in manifest().findall(kind)}
     assert imported & ROS_MODULES <= declared
+    imported = {name.partition(".")[0] for path in (ROOT / "test").rglob("*.py") for name in imports_of(path)}
+    assert imported & ROS_MODULES <= declared | {element.text for element in manifest().findall("test_depend")}
 
 
 def test_messages_of_the_wheels_are_those_that_are_imported() -> None:
