@@ -22,7 +22,8 @@ from torch.nn import functional
 
 Tensor = torch.Tensor
 
-# Scores of one block of queries stay in the cache of a CPU core.
+# What a block of rows makes on a CPU stays in the cache that its cores share, and in memory that is there already:
+# the allocator asks the system anew for every piece above 32 MB, which costs more than what is computed on it.
 _BLOCK_BYTES = 8 << 20
 _MIN_BLOCK_ROWS = 64
 
@@ -113,8 +114,7 @@ class MemoryAttention:
             query = self.rotate(functional.linear(layer.module.layer_norm2(x), *layer.cross_query))
             query = query.expand(values.shape[0], -1, -1)
             x = x + self._cross_attention(layer, query, keys(number), values, mask)
-            inner = layer.module.activation(layer.module.linear1(layer.module.layer_norm3(x)))
-            x = x + layer.module.linear2(inner)
+            x = x + _perceptron(layer.module, x)
         normed: Tensor = self._norm(x)
         return normed
 
@@ -135,6 +135,19 @@ class MemoryAttention:
         return out
 
 
+def _perceptron(module: Any, x: Tensor) -> Tensor:
+    """Two linear layers on (N, hw, c); on a CPU for as many objects at a time as fit a block."""
+
+    def whole(x: Tensor) -> Tensor:
+        out: Tensor = module.linear2(module.activation(module.linear1(module.layer_norm3(x))))
+        return out
+
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return whole(x)
+    together = max(1, _BLOCK_BYTES // (4 * x.shape[1] * module.linear1.out_features))
+    return whole(x) if together >= len(x) else torch.cat([whole(part) for part in torch.split(x, together)])
+
+
 def _fused(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """One-head attention by torch's fused kernel; (N, L, d), (N, S, d), (N, S, d), (N, S)."""
     allowed = None if mask is None else mask[:, None, None, :]
@@ -144,20 +157,26 @@ def _fused(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, sca
 
 
 def _blocked(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """The same where values are narrower than keys, block by block of queries.
+    """The same where values are narrower than keys, block by block of queries, object by object.
 
-    The fused CPU kernel wants values as wide as keys; on rank-64 values this is faster.
+    The fused CPU kernel wants values as wide as keys; on rank-64 values this is faster. One object at a time,
+    so that a block has rows enough for matrix products at full speed and its scores still fit a core's cache.
     """
     objects, rows, _ = query.shape
-    block = max(_MIN_BLOCK_ROWS, _BLOCK_BYTES // (4 * keys.shape[1] * objects))
-    flipped = keys.transpose(1, 2)
-    forbidden = None if mask is None else ~mask[:, None, :]
+    # A compiler takes its time for every call that it sees: it gets the objects together.
+    together = objects if torch.compiler.is_compiling() else 1
+    block = max(_MIN_BLOCK_ROWS, _BLOCK_BYTES // (4 * keys.shape[1] * together))
+    block = -(-rows // -(-rows // block))  # equal blocks
     out = query.new_empty(objects, rows, values.shape[-1])
-    for start in range(0, rows, block):
-        scores = torch.bmm(query[:, start : start + block], flipped).mul_(scale)
-        if forbidden is not None:
-            scores.masked_fill_(forbidden, float("-inf"))
-        out[:, start : start + block] = torch.bmm(torch.softmax(scores, dim=-1), values)
+    for first in range(0, objects, together):
+        those = slice(first, first + together)
+        flipped = keys[those].transpose(1, 2)
+        forbidden = None if mask is None else ~mask[those, None, :]
+        for start in range(0, rows, block):
+            scores = torch.bmm(query[those, start : start + block] * scale, flipped)
+            if forbidden is not None:
+                scores.masked_fill_(forbidden, float("-inf"))
+            out[those, start : start + block] = torch.bmm(torch.softmax(scores, dim=-1), values[those])
     return out
 
 
