@@ -16,6 +16,8 @@ TRAIN_EPILOG = """
 examples:
   sam-perception train --out runs/nano --minutes 480 --processes 8      nano from scratch, on rendered scenes
   sam-perception train --out runs/nano --minutes 480 --resume           go on where it stopped
+  sam-perception train --start nano --recipe further --out runs/more --minutes 90 --processes 2 --compile
+                                                                        go on with the weights that ship
   sam-perception train --from nano --data DIR --out runs/mine           fine-tune on your own pictures
   sam-perception train --from sam2.1-hiera-tiny --data DIR --out runs/mine --checkpointing --device cuda
   accelerate launch --num_processes 4 -m sam_perception.cli train --from sam2.1-hiera-tiny --data DIR --out runs/mine
@@ -41,7 +43,15 @@ def add_train_parser(subparsers: Any) -> None:
     parser.add_argument("--learning-rate", type=float, metavar="X", help="default: the recipe's; fine-tuning: 5e-5")
     scratch = parser.add_argument_group("from scratch")
     scratch.add_argument("--minutes", type=float, default=0.0, help="length of the course, in place of --steps")
-    scratch.add_argument("--recipe", default="nano", help="nano, or tiny to see that it runs (default %(default)s)")
+    scratch.add_argument(
+        "--recipe",
+        default="nano",
+        help="nano, further (with --start), or tiny to see that it runs (default %(default)s)",
+    )
+    scratch.add_argument(
+        "--start", metavar="MODEL", help="nano's weights or others of its shape, in place of random ones"
+    )
+    scratch.add_argument("--compile", action="store_true", help="by torch.compile: minutes first, faster steps then")
     scratch.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     scratch.add_argument("--processes", type=int, default=1, metavar="N", help="that average gradients; one per core")
     scratch.add_argument("--workers", type=int, default=1, metavar="N", help="rendering processes for each of them")
@@ -79,8 +89,11 @@ def run_train(arguments: argparse.Namespace) -> int:
         raise ConfigError("fine-tuning takes both --from MODEL and --data DIR; training from scratch takes neither")
     if arguments.source is None:
         return _from_scratch(arguments)
-    if arguments.minutes or arguments.resume:
-        raise ConfigError("--minutes and --resume are for training from scratch: fine-tuning takes --steps")
+    if arguments.minutes or arguments.resume or arguments.start or arguments.compile:
+        raise ConfigError(
+            "--minutes, --resume, --start and --compile are for training on rendered scenes: "
+            "fine-tuning takes --steps and begins with --from"
+        )
     return _fine_tune(arguments)
 
 
@@ -88,7 +101,7 @@ def _from_scratch(arguments: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from sam_perception.segmentation.models import resolve_device
+    from sam_perception.segmentation.models import find_checkpoint, resolve_device
     from sam_perception.training.pictures import plot_log
     from sam_perception.training.trainer import Settings, train
 
@@ -107,6 +120,8 @@ def _from_scratch(arguments: argparse.Namespace) -> int:
         processes=arguments.processes,
         resume=arguments.resume,
         learning_rate=arguments.learning_rate,
+        start=None if arguments.start is None else find_checkpoint(arguments.start),
+        compile=arguments.compile,
     )
     with tqdm(total=100.0, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sam_perception.errors import SourceError
 from sam_perception.training.samples import Batch, make_sample, stack
 
-POOL_CLIPS = 48  # clips kept by each process to draw samples from
+POOL_CLIPS = 128  # clips kept by each process to draw samples from
 RENDER_PX = 256
 WAIT_S = 300.0  # a process that has made nothing for so long is taken for dead
 

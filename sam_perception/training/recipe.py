@@ -32,6 +32,7 @@ class Recipe:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     average_horizon: int = 300  # steps over which the shipped weights are averaged
+    had: float = 0.0  # share of the lessons' course (`knobs`) that the weights it begins with have had
 
     def stage(self, progress: float) -> Stage:
         """The stage at `progress` (0 to 1)."""
@@ -47,6 +48,7 @@ class Recipe:
 
     def knobs(self, progress: float) -> Knobs:
         """Easy first: balanced losses and drawn prompts go, corrections come."""
+        progress = self.had + (1 - self.had) * progress
         return Knobs(
             balance=max(0.1, 1 - 3.0 * progress),
             dense_prompt=max(0.0, 0.6 - 3.0 * progress),
@@ -69,6 +71,24 @@ def nano_recipe() -> Recipe:
     )
 
 
+def further_recipe() -> Recipe:
+    """For weights that nano's course has made: full size from the start, pictures first, then clips of 9 frames.
+
+    The rate falls almost all the way, since there is nothing left to find out at a high one.
+    """
+    any_scene = (0.15, 0.95)
+    return Recipe(
+        (
+            Stage("pictures 256", 0.4, Demand(256, 6, 1, 5, 4, 0.3, any_scene, uses=3.0)),
+            Stage("long clips 256", 1.01, Demand(256, 6, 1, 9, 4, 0.5, any_scene, uses=3.0)),
+        ),
+        learning_rate=8e-4,
+        warmup_steps=200,
+        decay_from=0.15,
+        had=0.5,
+    )
+
+
 def tiny_recipe() -> Recipe:
     """The same course with batches of one or two small pictures: shows that the code runs."""
     return Recipe(
@@ -81,7 +101,7 @@ def tiny_recipe() -> Recipe:
     )
 
 
-RECIPES = {"nano": nano_recipe, "tiny": tiny_recipe}
+RECIPES = {"nano": nano_recipe, "further": further_recipe, "tiny": tiny_recipe}
 
 
 def recipe_by_name(name: str, learning_rate: float | None = None) -> Recipe:

@@ -21,7 +21,7 @@ from sam_perception.training.checkpoint import RunState
 from sam_perception.training.lesson import Lesson
 from sam_perception.training.loader import Loader
 from sam_perception.training.losses import DenseHeads
-from sam_perception.training.model import initialise, new_model, resized, save_model
+from sam_perception.training.model import WEIGHTS, initialise, load_weights, new_model, resized, save_model
 from sam_perception.training.peers import Peers
 from sam_perception.training.recipe import Recipe, Stage, recipe_by_name
 from sam_perception.training.rollout import Outcome, clip_pass, picture_pass
@@ -48,6 +48,8 @@ class Settings:
     workers: int = 1
     resume: bool = False
     learning_rate: float | None = None
+    start: Path | None = None  # model directory whose weights the run begins with; None: random ones
+    compile: bool = False  # encoder, decoder and memory encoder by torch.compile: minutes first, faster steps then
     processes: int = 1  # that average their gradients; one per core is best on CPU
     save_every_s: float = 300.0
     stop_after_s: float = 0.0  # end this sitting early, to be resumed; 0: go on to the end
@@ -75,7 +77,9 @@ class Trainer:
 
     Raises:
         ConfigError: neither steps nor minutes, or an unknown recipe.
-        CheckpointError: nothing to resume from, or a run is there that was not to be resumed.
+        CheckpointError: nothing to resume from, a run is there that was not to be resumed, or weights to
+            start with that do not fit.
+        ModelNotFound: no weights to start with.
     """
 
     def __init__(self, settings: Settings, peers: Peers | None = None) -> None:
@@ -92,11 +96,14 @@ class Trainer:
         size = self.recipe.stages[0].demand.image_size
         self.model = new_model(size, attention=attention)
         initialise(self.model)
+        if settings.start is not None:
+            load_weights(self.model, settings.start / WEIGHTS)
         self.heads = DenseHeads(self.model.hidden_dim)
         if self._folder.exists() and not settings.resume:
             raise CheckpointError(f"{settings.out} holds a run: pass --resume to go on with it, or another --out")
         tensors = self._read() if settings.resume else {}
         self.model, self.heads = self.model.to(self.device).train(), self.heads.to(self.device)
+        self._compile()
         self.average: dict[str, Tensor] = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.optimisers = self._new_optimisers()
         if tensors:
@@ -127,12 +134,21 @@ class Trainer:
     def _new_optimisers(self) -> list[torch.optim.Optimizer]:
         return new_optimisers(self._named(), self.recipe)
 
+    def _compile(self) -> None:
+        """Compile what is called with few shapes; memory attention is not, its memories grow with every frame."""
+        if self.settings.compile:
+            # One program per number of clicks and objects, more than the 8 that are kept by default.
+            torch._dynamo.config.recompile_limit = 64
+            for part in (self.model.vision_encoder, self.model.mask_decoder.transformer, self.model.memory_encoder):
+                part.compile(dynamic=False)
+
     def _enter(self, stage: Stage) -> None:
         """Rebuild the model for the stage's picture size; weights and the optimiser's state go along."""
         if self.model.config.image_size == stage.demand.image_size:
             return
         tensors = checkpoint.optimiser_tensors(self.optimisers, self._names())
         self.model = resized(self.model, stage.demand.image_size).train()
+        self._compile()
         self.optimisers = self._new_optimisers()
         checkpoint.restore_optimisers(self.optimisers, self._names(), tensors)
 

@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from sam_perception.errors import CheckpointError, ConfigError
+from sam_perception.errors import CheckpointError, ConfigError, ModelNotFound
+from sam_perception.segmentation.models import find_checkpoint
 from sam_perception.training.lesson import Lesson
 from sam_perception.training.losses import DenseHeads
 from sam_perception.training.model import CONFIG, WEIGHTS, initialise, load_weights, new_model, save_model, sha256
 from sam_perception.training.pictures import plot_log
-from sam_perception.training.recipe import nano_recipe
+from sam_perception.training.recipe import further_recipe, nano_recipe
 from sam_perception.training.rollout import Knobs, clip_pass, picture_pass
 from sam_perception.training.samples import make_sample, stack
 from sam_perception.training.trainer import Settings, Trainer, train
@@ -103,6 +104,34 @@ def test_a_run_is_not_overwritten_and_not_made_up(tmp_path: Path) -> None:
         Trainer(Settings(tmp_path, recipe="tiny", steps=1))
 
 
+def test_a_run_begins_with_weights_that_are_there(tmp_path: Path) -> None:
+    folder = find_checkpoint("nano")
+    trainer = Trainer(Settings(tmp_path / "run", recipe="tiny", steps=2, start=folder))
+    shipped = load_file(folder / WEIGHTS)
+    assert all(torch.equal(v.half(), shipped[k].half()) for k, v in trainer.model.state_dict().items())
+    trainer.train()
+    later = trainer.model.state_dict()
+    assert any(not torch.equal(later[k].half(), v.half()) for k, v in shipped.items())
+    with pytest.raises(ModelNotFound, match="no weights"):
+        Trainer(Settings(tmp_path / "other", recipe="tiny", steps=1, start=tmp_path))
+
+
+@pytest.mark.slow
+def test_compiled_parts_learn_the_same(tmp_path: Path, moving_square: Clip) -> None:
+    """Compilation takes minutes, hence slow; losses and gradients are those of plain PyTorch, but for rounding."""
+    lesson, knobs, found = lesson_of(moving_square, 4), Knobs(correction=1.0, forced_memory=1.0), []
+    for name in ("plain", "compiled"):
+        trainer = Trainer(Settings(tmp_path / name, recipe="tiny", steps=1, compile=name == "compiled"))
+        torch.manual_seed(0)
+        out = clip_pass(trainer.model, trainer.heads, lesson, "box", knobs, np.random.default_rng(0))
+        out.loss.backward()  # type: ignore[no-untyped-call]
+        first = trainer.model.vision_encoder.backbone.patch_embed.projection.weight.grad
+        found.append((float(out.loss.detach()), first.clone()))
+    (loss, gradient), (same_loss, same_gradient) = found
+    assert same_loss == pytest.approx(loss, rel=1e-4)
+    torch.testing.assert_close(same_gradient, gradient, rtol=1e-2, atol=1e-3 * float(gradient.abs().max()))
+
+
 @pytest.mark.slow
 def test_two_processes_train_together_to_the_end(tmp_path: Path) -> None:
     """Their gradients are averaged, so what the first one writes is what both have; here that it runs and ends."""
@@ -145,3 +174,11 @@ def test_the_course_goes_from_easy_to_hard() -> None:
     assert recipe.knobs(0.0).balance == 1.0
     assert recipe.knobs(1.0).balance == 0.1
     assert recipe.knobs(1.0).dense_prompt == 0.0
+
+
+def test_what_goes_on_with_made_weights_is_hard_from_the_start() -> None:
+    recipe = further_recipe()
+    assert {stage.demand.image_size for stage in recipe.stages} == {256}
+    assert recipe.knobs(0.0) == nano_recipe().knobs(0.5)
+    assert recipe.knobs(1.0) == nano_recipe().knobs(1.0)
+    assert recipe.rate(0.1, 1000) == recipe.learning_rate < nano_recipe().learning_rate
