@@ -8,6 +8,7 @@ The weights are transformers' `Sam2VideoMemoryAttention`; the arithmetic is rear
   linear, so that the temporal encoding, which changes with every frame, is added afterwards.
 * Values have 64 channels and are projected to `hidden` ones. Where no fused kernel is lost (CPU),
   the value and output projections are folded into one matrix behind the weighted sum.
+* In self-attention the two are folded into one before it.
 * The first self-attention sees only the image: it runs once per frame, for all objects.
 """
 
@@ -33,7 +34,7 @@ class _Layer:
     """One layer's modules and its re-laid weights; `d` is the attention's inner width, `c` the hidden size."""
 
     module: Any  # Sam2VideoMemoryAttentionLayer
-    self_qkv: tuple[Tensor, Tensor]  # (2 d + d, c), (3 d,)
+    self_qkv: tuple[Tensor, Tensor]  # (2 d + c, c), (2 d + c,): values come with the output projection
     cross_query: tuple[Tensor, Tensor]  # (d, c), (d,)
     cross_key: tuple[Tensor, Tensor]  # (d, 64), (d,)
     cross_value_out: tuple[Tensor, Tensor]  # (c, 64), (c,): value and output projection in one
@@ -62,19 +63,17 @@ class MemoryAttention:
         own, cross = module.self_attn, module.cross_attn_image
         halves = torch.cat([torch.arange(0, self.width, 2), torch.arange(1, self.width, 2)]).to(temporal.device)
         weight, bias = cross.k_proj.weight[halves].contiguous(), cross.k_proj.bias[halves].contiguous()
+        own_value, cross_value = _joined(own), _joined(cross)
         tokens = self._cos.shape[0]
         return _Layer(
             module=module,
             self_qkv=(
-                torch.cat([own.q_proj.weight[halves], own.k_proj.weight[halves], own.v_proj.weight]),
-                torch.cat([own.q_proj.bias[halves], own.k_proj.bias[halves], own.v_proj.bias]),
+                torch.cat([own.q_proj.weight[halves], own.k_proj.weight[halves], own_value[0]]),
+                torch.cat([own.q_proj.bias[halves], own.k_proj.bias[halves], own_value[1]]),
             ),
             cross_query=(cross.q_proj.weight[halves].contiguous(), cross.q_proj.bias[halves].contiguous()),
             cross_key=(weight, bias),
-            cross_value_out=(
-                cross.o_proj.weight @ cross.v_proj.weight,
-                cross.o_proj.weight @ cross.v_proj.bias + cross.o_proj.bias,
-            ),
+            cross_value_out=cross_value,
             temporal_keys=self.rotate((temporal @ weight.T)[:, None].expand(-1, tokens, -1)),
         )
 
@@ -120,10 +119,13 @@ class MemoryAttention:
 
     def _self_attention(self, number: int, x: Tensor) -> Tensor:
         layer = self.layers[number]
-        query, key, value = functional.linear(layer.module.layer_norm1(x), *layer.self_qkv).chunk(3, dim=-1)
-        mixed = _fused(self.rotate(query), self.rotate(key), value, None, self.scale)
-        out: Tensor = layer.module.self_attn.o_proj(mixed)
-        return out
+        parts = functional.linear(layer.module.layer_norm1(x), *layer.self_qkv)
+        query, key, value = (
+            parts[..., : self.width],
+            parts[..., self.width : 2 * self.width],
+            parts[..., 2 * self.width :],
+        )
+        return _fused(self.rotate(query), self.rotate(key), value, None, self.scale)
 
     def _cross_attention(
         self, layer: _Layer, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
@@ -133,6 +135,13 @@ class MemoryAttention:
         cross = layer.module.cross_attn_image
         out: Tensor = cross.o_proj(_fused(query, keys, cross.v_proj(values), mask, self.scale))
         return out
+
+
+def _joined(attention: Any) -> tuple[Tensor, Tensor]:
+    """Value and output projection as one: attention's weights sum to one, so that biases come through."""
+    out, value = attention.o_proj, attention.v_proj
+    weight, bias = (out.weight.float() @ x.float() for x in (value.weight, value.bias))
+    return weight.to(out.weight.dtype), (bias + out.bias.float()).to(out.weight.dtype)
 
 
 def _perceptron(module: Any, x: Tensor) -> Tensor:
