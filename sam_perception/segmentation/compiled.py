@@ -5,6 +5,12 @@ beforehand, batches of objects are filled up to the next bucket (1, 2, 4, 8 ... 
 with copies of their first object, and memories and pointers to as many as there can be, masked where
 there are none. Objects do not look at one another, so neither changes anything but rounding.
 
+That mask is there always, although a GPU's fastest attention takes none. Tracking that is not compiled goes
+without where all objects have equally much; but how much that is depends on how often they were prompted: with
+room for two prompted frames, an object that was prompted once never fills it. So there would have to be a
+program without a mask for each number of prompted frames in each bucket, and it would not serve objects that
+differ. That multiplies the minutes of warming up; what it would gain on a GPU has not been measured.
+
 Prompts are not compiled. SAM 2's decoder attends to every point it is given, padding points too, so
 that filling up points would change its answer; and a prompt is one call among thousands. They run as
 without compilation, in any number.
@@ -20,6 +26,7 @@ import torch
 
 from sam_perception.config import TrackerConfig
 from sam_perception.errors import ConfigError
+from sam_perception.segmentation.cuda_graphs import CudaGraphs, Recorded, Recorder
 from sam_perception.segmentation.device_memory import is_device_memory_error
 from sam_perception.segmentation.encoder import ImageFeatures
 from sam_perception.segmentation.memory_bank import MemoryBank
@@ -35,25 +42,19 @@ Progress = Callable[[str], None]
 _MOST_PROGRAMS = 256
 
 
-def inductor(device: torch.device) -> Compiler:
-    """What torch itself compiles with; on a GPU with CUDA graphs, so that the host starts one thing per call.
-
-    Graphs are kept one by one and not in torch's trees of graphs, which belong to the thread that
-    recorded them: a node makes its tracker in one thread and runs it in another.
-    """
-    options: dict[str, Any] = {}
-    if device.type == "cuda":
-        options = {"triton.cudagraphs": True, "triton.cudagraph_trees": False}
-    return lambda function: torch.compile(function, fullgraph=True, dynamic=False, options=options)
+def inductor(function: Function) -> Function:
+    """What torch itself compiles with; without its CUDA graphs, for which `cuda_graphs` is there."""
+    return torch.compile(function, fullgraph=True, dynamic=False, options={"triton.cudagraphs": False})
 
 
 class CompiledNetwork(Network):
-    """`Network` whose work on every frame is compiled.
+    """`Network` whose work on every frame is compiled, and on a GPU recorded.
 
     Args:
-        model: as for `Network`.
+        model: as for `Network`; its weights stay as and where they are.
         max_objects: the largest bucket.
-        compiler: turns a function of tensors into a faster one; `inductor` for the model's device by default.
+        compiler: turns a function of tensors into a faster one.
+        recorder: records what comes out of it; None: `CudaGraphs` on a GPU, nothing elsewhere.
 
     Raises:
         ModelError: the model is of another kind.
@@ -61,40 +62,46 @@ class CompiledNetwork(Network):
 
     is_backend = True
 
-    def __init__(self, model: Any, max_objects: int, compiler: Compiler | None = None) -> None:
+    def __init__(
+        self, model: Any, max_objects: int, compiler: Compiler = inductor, recorder: Recorder | None = None
+    ) -> None:
         super().__init__(model)
         self.buckets = _buckets(max_objects)
-        compiled = compiler or inductor(self.device)
-        self._image_program = compiled(self._image_parts)
-        self._prepare_program = compiled(super().prepare)
-        self._project_program = compiled(super().project)
-        self._attend_program = compiled(self._attend)
-        self._decode_program = compiled(self._decode)
-        self._memorise_program = compiled(super()._memories)
+        if recorder is None and self.device.type == "cuda":
+            recorder = CudaGraphs(self.device)
+
+        def program(function: Function) -> Function:
+            compiled = compiler(function)
+            return compiled if recorder is None else Recorded(compiled, recorder)
+
+        self._image_program = program(self._image_parts)
+        self._prepare_program = program(self.attention.prepare)
+        self._project_program = program(self._projected)
+        self._attend_program = program(self._attend)
+        self._decode_program = program(self._decode)
+        self._memorise_program = program(self._memories)
 
     # ------------------------------------------------------------------ once per frame
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """As `Network.encode_image`."""
         # How a picture lies in memory depends on whether it was resized, and is part of a program's shape.
-        first, second, top, tokens = (self._owned(part) for part in self._image_program(pixels.contiguous()))
+        first, second, top, tokens = self._image_program(pixels.contiguous())
         return ImageFeatures((first, second), top, tokens)
 
     def _image_parts(self, pixels: Tensor) -> tuple[Tensor, ...]:
         features = super().encode_image(pixels)
         return (*features.fine, features.top, features.tokens)
 
-    def _owned(self, part: Tensor) -> Tensor:
-        """A CUDA graph writes its answer to the same place each time it runs."""
-        return part.clone() if self.device.type == "cuda" else part
-
     def prepare(self, features: ImageFeatures) -> Tensor:
         """As `Network.prepare`."""
-        return self._owned(self._prepare_program(features))
+        prepared: Tensor = self._prepare_program(features.tokens)
+        return prepared
 
     def project(self, features: ImageFeatures) -> Tensor:
         """As `Network.project`."""
-        return self._owned(self._project_program(features))
+        projected: Tensor = self._project_program(features.top)
+        return projected
 
     # ------------------------------------------------------------------ for all objects
 
@@ -103,11 +110,14 @@ class CompiledNetwork(Network):
         count, size = len(slots), self._bucket(len(slots))
         filled = [*slots, *[slots[0]] * (size - count)]
         read = bank.gather(filled, bank.ledger.select(filled, frame))
-        return self._owned(self._attend_program(prepared, *read))[:count]
+        recalled: Tensor = self._attend_program(
+            prepared, read.values, read.temporal, read.pointers, read.ages, read.mask, *read.keys
+        )
+        return recalled[:count]
 
     def _attend(
-        self, prepared: Tensor, values: Tensor, keys: tuple[Tensor, ...], temporal: Tensor, pointers: Tensor,
-        ages: Tensor, mask: Tensor,
+        self, prepared: Tensor, values: Tensor, temporal: Tensor, pointers: Tensor, ages: Tensor, mask: Tensor,
+        *keys: Tensor,
     ) -> Tensor:  # fmt: skip
         attention = self.attention
         tokens = self._positioned_pointers(pointers, ages)
@@ -129,11 +139,11 @@ class CompiledNetwork(Network):
         if clicks is not None or previous is not None or fresh:
             return super().decode(pixel_features, features, clicks, previous, fresh=fresh)
         count = len(pixel_features)
-        parts = self._decode_program(_filled(pixel_features, self._bucket(count)), features)
-        return Decoded(*(self._owned(part)[:count] for part in parts))
+        parts = self._decode_program(_filled(pixel_features, self._bucket(count)), *features.fine)
+        return Decoded(*(part[:count] for part in parts))
 
-    def _decode(self, pixel_features: Tensor, features: ImageFeatures) -> tuple[Tensor | None, ...]:
-        decoded = super().decode(pixel_features, features)
+    def _decode(self, pixel_features: Tensor, *fine: Tensor) -> tuple[Tensor | None, ...]:
+        decoded = self._heads(pixel_features, fine, self._no_click, None, self._several_masks(0, fresh=False))
         return decoded.logits, decoded.mask_scores, decoded.score_logits, decoded.pointers, decoded.rivals
 
     def memorise(self, projected: Tensor, decoded: Decoded, prompted: list[bool]) -> Tensor:
@@ -141,7 +151,8 @@ class CompiledNetwork(Network):
         count, size = len(decoded.logits), self._bucket(len(decoded.logits))
         flags = upload([*prompted, *[False] * (size - count)], self.device)
         logits, scores = _filled(decoded.logits, size), _filled(decoded.score_logits, size)
-        return self._rounded(self._owned(self._memorise_program(projected, logits, scores, flags))[:count])
+        memories: Tensor = self._memorise_program(projected, logits, scores, flags)
+        return self._rounded(memories[:count])
 
     # ------------------------------------------------------------------ once for all
 
@@ -174,13 +185,12 @@ class CompiledNetwork(Network):
         tell, bank = progress or _silent, self.bank(self.buckets[-1], config)
         with torch._dynamo.config.patch(recompile_limit=_MOST_PROGRAMS, accumulated_recompile_limit=_MOST_PROGRAMS):
             features, prepared, projected = self._warm_image(tell)
-            for size in self.buckets:
+            # Downwards: what is recorded for fewer objects then finds its inputs' places there already.
+            for size in reversed(self.buckets):
                 start = time.perf_counter()
-                # Twice: a CUDA graph is recorded when a program runs for the second time.
-                for _ in range(2):
-                    recalled = self.recall(prepared, bank, list(range(size)), 0)
-                    decoded = self.decode(recalled, features)
-                    self.memorise(projected, decoded, [False] * size)
+                recalled = self.recall(prepared, bank, list(range(size)), 0)
+                decoded = self.decode(recalled, features)
+                self.memorise(projected, decoded, [False] * size)
                 tell(
                     f"compiled tracking of {size} of {self.buckets[-1]} objects in {time.perf_counter() - start:.1f} s"
                 )
@@ -188,9 +198,8 @@ class CompiledNetwork(Network):
     def _warm_image(self, tell: Progress) -> tuple[ImageFeatures, Tensor, Tensor]:
         start = time.perf_counter()
         pixels = torch.zeros(1, 3, self.size, self.size, device=self.device, dtype=self.dtype)
-        for _ in range(2):
-            features = self.encode_image(pixels)
-            prepared, projected = self.prepare(features), self.project(features)
+        features = self.encode_image(pixels)
+        prepared, projected = self.prepare(features), self.project(features)
         tell(f"compiled the image encoder in {time.perf_counter() - start:.1f} s")
         return features, prepared, projected
 

@@ -192,7 +192,7 @@ class Network:
         pixel_features = pixel_features.expand(count, -1, -1, -1)
         many = self._several_masks(given, fresh)
         fed = None if previous is None else previous[:, None].clamp(-_FED_BACK_LIMIT, _FED_BACK_LIMIT)
-        return self._heads(pixel_features, features, clicks, fed, many)
+        return self._heads(pixel_features, features.fine, clicks, fed, many)
 
     def _several_masks(self, clicks: int, fresh: bool) -> bool:
         config = self._config
@@ -203,7 +203,7 @@ class Network:
         )
 
     def _heads(
-        self, pixel_features: Tensor, features: ImageFeatures, clicks: Clicks, masks: Tensor | None, many: bool
+        self, pixel_features: Tensor, fine: Sequence[Tensor], clicks: Clicks, masks: Tensor | None, many: bool
     ) -> Decoded:
         model, count = self._model, pixel_features.shape[0]
         encoder = model.prompt_encoder
@@ -215,7 +215,7 @@ class Network:
             sparse_prompt_embeddings=sparse.to(self.dtype).expand(count, -1, -1, -1),
             dense_prompt_embeddings=dense.to(self.dtype),
             multimask_output=many,
-            high_resolution_features=list(features.fine),
+            high_resolution_features=list(fine),
         )
         logits, ious, tokens, score = logits[:, 0], ious[:, 0], tokens[:, 0], score[:, 0, 0]
         if many:
@@ -239,7 +239,7 @@ class Network:
         low = model.prompt_encoder.mask_input_size
         asked = _resized(model.mask_downsample(masks[:, None]), low)
         clicks = Clicks(self._no_click.points.expand(len(masks), -1, -1), self._no_click.labels.expand(len(masks), -1))
-        seen = self._heads(features.top.expand(len(masks), -1, -1, -1), features, clicks, asked, many=False)
+        seen = self._heads(features.top.expand(len(masks), -1, -1, -1), features.fine, clicks, asked, many=False)
         there = masks.flatten(1).any(dim=1)
         return Decoded(
             logits=_resized(masks[:, None] * _GIVEN_SCALE + _GIVEN_BIAS, low)[:, 0],
@@ -253,7 +253,10 @@ class Network:
 
     def project(self, features: ImageFeatures) -> Tensor:
         """(1, c, h, w): the picture as the memory encoder wants it."""
-        projected: Tensor = self._model.memory_encoder.feature_projection(features.top)
+        return self._projected(features.top)
+
+    def _projected(self, top: Tensor) -> Tensor:
+        projected: Tensor = self._model.memory_encoder.feature_projection(top)
         return projected
 
     def memorise(self, projected: Tensor, decoded: Decoded, prompted: list[bool]) -> Tensor:

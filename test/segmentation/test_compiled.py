@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from recorders import Rerunning
 from small_models import clip, random_model, small_config
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sam_perception.config import PerceptionConfig, TrackerConfig
 from sam_perception.errors import ConfigError
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from sam_perception.segmentation import StreamingTracker, Tracks
+from sam_perception.segmentation import compiled as compiled_module
+from sam_perception.segmentation import memory_bank as memory_bank_module
 from sam_perception.segmentation.compiled import CompiledNetwork
 from sam_perception.segmentation.loading import load_tracker
+from sam_perception.segmentation.transfer import upload
 from sam_perception.settings import with_settings
 
 SIZE, OBJECTS, FRAMES = 64, 3, 14
@@ -78,13 +86,12 @@ def test_every_program_is_made_beforehand_and_masks_stay_the_same(model: Any) ->
     compiler, said = Counting(), []
     network = CompiledNetwork(model, OBJECTS, compiler)
     assert network.buckets == (1, 2, 3)
-    network.buckets = (3,)  # one and two objects are filled up then; and each bucket takes its time to trace
     network.warm_up(CONFIG, said.append)
     made = compiler.programs
-    assert made == 3 + 3  # of the picture; of each number of objects
+    assert made == 3 + 3 * 3  # of the picture; of each number of objects
     assert [line.split(" in ")[0] for line in said] == [
         "compiled the image encoder",
-        "compiled tracking of 3 of 3 objects",
+        *(f"compiled tracking of {size} of 3 objects" for size in (3, 2, 1)),
     ]
     have = _run(StreamingTracker(network, OBJECTS, CONFIG))
     want = _run(StreamingTracker(model, OBJECTS, CONFIG))
@@ -110,6 +117,87 @@ def test_keys_that_are_not_kept_are_filled_up_too(model: Any, monkeypatch: pytes
     monkeypatch.setattr("sam_perception.segmentation.memory_bank.KEY_LIMIT_BYTES", 0)
     have = _run(StreamingTracker(CompiledNetwork(model, OBJECTS, lambda function: function), OBJECTS, CONFIG))
     assert _worst(have, _run(StreamingTracker(model, OBJECTS, CONFIG))) < 1e-3
+
+
+# ---------------------------------------------------------------- recorded, as on a GPU
+
+
+def test_what_one_thread_recorded_beforehand_another_one_starts(model: Any) -> None:
+    """As in the node, which loads the model in one thread and steps in another."""
+    recorder = Rerunning()
+    network = CompiledNetwork(model, OBJECTS, lambda function: function, recorder)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        one.submit(network.warm_up, CONFIG).result()
+        made = len(recorder.inputs)
+        have = other.submit(_run, StreamingTracker(network, OBJECTS, CONFIG)).result()
+    assert made == len(recorder.inputs) == 3 + 3 * 3
+    assert _worst(have, _run(StreamingTracker(model, OBJECTS, CONFIG))) < 1e-3
+
+
+def test_only_what_changes_is_copied_and_smaller_buckets_share_its_place(model: Any) -> None:
+    recorder = Rerunning()
+    network = CompiledNetwork(model, OBJECTS, lambda function: function, recorder)
+    network.warm_up(CONFIG)
+    layers = len(network.attention.layers)
+    per_bucket = [6 + layers, 3, 4]  # what memory attention reads, the decoder, the memory encoder
+    assert [len(inputs) for inputs in recorder.inputs] == [1, 1, 1] + per_bucket * 3
+    for program in range(3):
+        places = [[x.data_ptr() for x in inputs] for inputs in recorder.inputs[3 + program :: 3]]
+        assert places[0] == places[1] == places[2]
+
+
+class OnDevice(TorchDispatchMode):
+    """Refuses tensors on the host, which a CUDA graph cannot copy from; the meta device has no values to copy there."""
+
+    def __torch_dispatch__(self, op: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        answer = op(*args, **(kwargs or {}))
+        for tensor in tree_leaves((args, kwargs, answer)):
+            assert not isinstance(tensor, torch.Tensor) or tensor.device.type == "meta", op
+        return answer
+
+
+def test_programs_stay_on_their_device(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The meta device, which has no values, stands for a GPU: code that is for CPUs is left out there too."""
+
+    def recorder(program: Callable[..., Any], inputs: list[torch.Tensor]) -> tuple[Callable[[], None], Any]:
+        with OnDevice():
+            answer = program(*inputs)
+        recorded.append(program)
+        return lambda: None, answer
+
+    def moved(values: Any, device: torch.device) -> torch.Tensor:
+        return upload(values, device).to(device)
+
+    recorded: list[Any] = []
+    for module in (compiled_module, memory_bank_module):
+        monkeypatch.setattr(module, "upload", moved)
+    network = CompiledNetwork(copy.deepcopy(model).to("meta"), 2, lambda function: function, recorder)
+    network.warm_up(CONFIG)
+    assert len(recorded) == 3 + 3 * 2
+
+
+def test_what_fails_while_it_is_recorded_says_so(model: Any) -> None:
+    def failing(error: Exception) -> CompiledNetwork:
+        def recorder(*_: Any) -> Any:
+            raise error
+
+        return CompiledNetwork(model, 1, lambda function: function, recorder)
+
+    with pytest.raises(ConfigError, match="operation not permitted when stream is capturing"):
+        failing(RuntimeError("CUDA error: operation not permitted when stream is capturing")).ready(CONFIG)
+    with pytest.raises(torch.OutOfMemoryError, match="on this GPU"):
+        failing(torch.OutOfMemoryError("no memory on this GPU")).ready(CONFIG)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_gives_the_same_masks_from_another_thread(model: Any) -> None:
+    on_gpu = copy.deepcopy(model).to(torch.device("cuda", torch.cuda.device_count() - 1))
+    network = CompiledNetwork(on_gpu, OBJECTS)
+    network.warm_up(CONFIG)
+    with ThreadPoolExecutor(1) as other:
+        have = other.submit(_run, StreamingTracker(network, OBJECTS, CONFIG)).result()
+    assert _worst(have, _run(StreamingTracker(on_gpu, OBJECTS, CONFIG))) < 1e-2
 
 
 # ---------------------------------------------------------------- asked for in the settings
