@@ -44,8 +44,24 @@ class TrackerConfig(Validated):
         1.8, "gated_3d: from frame to frame, objects grow or shrink by no more than this factor", low=1.0, high=100.0
     )
     visible_score: float = setting(0.5, "object score from which an object counts as seen", low=0.0, high=1.0)
+    min_mask_score: float = setting(
+        0.1, "predicted IoU from which a mask counts as seen; 0: whatever the model thinks of it", low=0.0, high=1.0
+    )
     min_mask_area_px: int = setting(16, "masks with fewer pixels count as not seen", low=1, high=1_000_000)
-    lost_after_frames: int = setting(30, "unseen frames after which OCCLUDED becomes LOST", low=1, high=100_000)
+    stay_share: float = setting(
+        0.5,
+        "share of visible_score, min_mask_score and min_mask_area_px that suffices for an object that was seen in the "
+        "frame before; 1: no hysteresis",
+        low=0.0,
+        high=1.0,
+    )
+    lost_after_frames: int = setting(
+        30,
+        "unseen frames after which OCCLUDED becomes LOST; those in which depth shows something nearer in front do not "
+        "count",
+        low=1,
+        high=100_000,
+    )
     confirm_frames: int = setting(3, "seen frames after which REACQUIRED becomes TRACKED", low=1, high=1000)
     memory_fallback: bool = setting(
         True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -38,6 +39,11 @@ class CachedFrame:
             self._features, self.pixels = network.encode_image(self.pixels), None
         return self._features
 
+    @property
+    def encoded(self) -> bool:
+        """Whether the features are there already: what is left to do on this frame costs little, then."""
+        return self._features is not None
+
     def prepared(self, network: Backend) -> Tensor:
         """(1, hw, c): what memory attention does before it looks at any object."""
         if self._prepared is None:
@@ -64,14 +70,40 @@ class CachedFrame:
         self.logits.pop(object_id, None)
         self.prompted.discard(object_id)
 
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Take back what was asked and answered on it in the block, if that fails; features stay."""
+        clicks, prompted, logits = dict(self.clicks), set(self.prompted), dict(self.logits)
+        try:
+            yield
+        except Exception:
+            self.clicks, self.prompted, self.logits = clicks, prompted, logits
+            raise
+
+
+def feature_bytes(network: Backend) -> int:
+    """Memory that a frame's features, and what is derived from them, will take: by the shapes of SAM 2's pyramid."""
+    nothing = network.nothing()
+    (height, width), channels = nothing.logits.shape[1:], nothing.pointers.shape[1]
+    fine = height * width * (channels // 8) + (height // 2) * (width // 2) * (channels // 4)
+    coarse = (height // 4) * (width // 4) * channels  # top, tokens, prepared, projected
+    return int((fine + 4 * coarse) * network.dtype.itemsize)
+
 
 class FrameCache:
-    """The newest frames, oldest first: `length` of them, or fewer where they take more than `limit_bytes`."""
+    """The newest frames, oldest first: `length` of them, or fewer where they take more than `limit_bytes`.
 
-    def __init__(self, length: int, limit_bytes: int) -> None:
+    Args:
+        length: frames.
+        limit_bytes: for all of them together.
+        frame_bytes: that one of them is going to take at least. A frame comes as a picture and grows when its
+            features are computed; measured from the start, a frame that somebody waits for is not dropped then.
+    """
+
+    def __init__(self, length: int, limit_bytes: int, frame_bytes: int = 1) -> None:
         self._frames: deque[CachedFrame] = deque()
         self._length, self._limit_bytes = length, limit_bytes
-        self._frame_bytes = 1  # of the largest frame so far
+        self._frame_bytes = max(1, frame_bytes)  # of the largest frame so far
         self._next = 0
 
     def __iter__(self) -> Iterator[CachedFrame]:
@@ -106,8 +138,14 @@ class FrameCache:
         self._next += 1
         return frame
 
+    def drop(self, frame: CachedFrame) -> None:
+        """Forget the newest frame again, its number too: its step failed."""
+        if self._frames and self._frames[-1] is frame:
+            self._frames.pop()
+            self._next = frame.index
+
     def _measure(self) -> None:
-        # Features come after the frame; all frames of a stream end up with equally many.
+        # Masks come after the frame; all frames of a stream end up with equally many.
         self._frame_bytes = max([self._frame_bytes, *(frame.size_bytes for frame in self._frames)])
 
     def keep(self, length: int) -> None:

@@ -6,18 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sam_perception.config import TrackerConfig
 from sam_perception.segmentation.backend import Backend
 from sam_perception.segmentation.memory_ladder import MemoryLadder
 from sam_perception.segmentation.network import Clicks, Decoded
+from sam_perception.segmentation.preprocess import masks_and_numbers
 
 if TYPE_CHECKING:
     from sam_perception.segmentation.encoder import ImageFeatures
 
 Tensor = torch.Tensor
 Part = TypeVar("Part")
+Brought = tuple[NDArray[np.bool_], NDArray[np.float32]]  # masks and numbers on the host
 
 
 class FrugalBackend:
@@ -104,10 +108,22 @@ class FrugalBackend:
         """(N, hw, 64) memories of N objects."""
 
         def some(rows: slice) -> Tensor:
-            part = Decoded(*(getattr(decoded, f.name)[rows] for f in fields(decoded)))
+            columns = (getattr(decoded, f.name) for f in fields(decoded))
+            part = Decoded(*(None if column is None else column[rows] for column in columns))  # type: ignore[arg-type]
             return self._backend.memorise(projected, part, prompted[rows])
 
         return self._in_turns(len(prompted), some, torch.cat)
+
+    def to_host(self, logits: Tensor, numbers: Tensor, height: int, width: int) -> Brought:
+        """As `masks_and_numbers`; masks of the camera's size are what takes most memory after the network."""
+
+        def some(rows: slice) -> Brought:
+            return masks_and_numbers(logits[rows], numbers[rows], height, width)
+
+        def join(parts: list[Brought]) -> Brought:
+            return np.concatenate([masks for masks, _ in parts]), np.concatenate([values for _, values in parts])
+
+        return self._in_turns(len(logits), some, join)
 
     def _in_turns(self, count: int, some: Callable[[slice], Part], join: Callable[[list[Part]], Part]) -> Part:
         """`some` for all `count` rows, as many at a time as the ladder allows when its turn comes."""

@@ -27,6 +27,10 @@ from sam_perception.segmentation.memory_ladder import MemoryLadder, Place, steps
 from sam_perception.segmentation.tracker import StreamingTracker
 from sam_perception.segmentation.tracks import Tracks
 
+_UNCOMPILED = (
+    "the network runs as configured again, but uncompiled, since compiling takes minutes: configure anew to compile"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class _Sighting:
@@ -42,8 +46,8 @@ class _Sighting:
 class GuardedTracker:
     """`StreamingTracker` with `MemoryLadder`'s steps around it.
 
-    A step in which memory runs out is done again with less, and says so in the notes of its tracks;
-    where nothing is left to try, that frame is dropped. A step that fails otherwise is raised, costs
+    A step in which memory runs out is taken back and done again with less, which the notes of its tracks
+    say; where nothing is left to try, that frame is dropped. A step that fails otherwise is raised, costs
     its frame and the prompts that were to begin with it, and leaves the other objects as they were.
 
     Args:
@@ -52,7 +56,8 @@ class GuardedTracker:
         config: of the trackers.
         places: where to go when nothing else helps, in order.
         clock: seconds that never go back.
-        arrange: makes what a model runs on in a place.
+        compile_: makes what a model runs on where it is loaded as configured, before any stream. Never later:
+            compiling takes minutes. A tracker that comes back from elsewhere goes on uncompiled, and says so.
 
     Raises:
         DeviceMemoryError: there is no memory for the model, in any of the places.
@@ -66,9 +71,9 @@ class GuardedTracker:
         config: TrackerConfig,
         places: tuple[Place, ...] = (),
         clock: Callable[[], float] = time.monotonic,
-        arrange: Callable[[Any, Place], Backend] = lambda model, _: backend_of(model),
+        compile_: Callable[[Any], Backend] | None = None,
     ) -> None:
-        self._load, self._max_objects, self._config, self._arrange = load, max_objects, config, arrange
+        self._load, self._max_objects, self._config, self._compile = load, max_objects, config, compile_
         self._keeps_sightings = bool(places)
         steps = steps_for(max_objects, places) if config.memory_fallback else ()
         self._ladder = MemoryLadder(steps, config.memory_recover_s, clock)
@@ -76,7 +81,9 @@ class GuardedTracker:
         self._frames = 0
         self._asked: list[Prompt] = []  # since the last good step, or waiting for their frame
         self._failed: list[tuple[int, str]] = []  # prompts that a failed step took with it
+        self._began = False
         self._inner = self._first()
+        self._began = True
 
     @property
     def model(self) -> Any:
@@ -86,7 +93,7 @@ class GuardedTracker:
     @property
     def degraded(self) -> str:
         """How this differs from what is configured, in words; "" if it does not."""
-        return self._ladder.summary
+        return self._ladder.summary or (_UNCOMPILED if self._uncompiled else "")
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -174,14 +181,15 @@ class GuardedTracker:
         except Exception as error:
             seen = str(error) if isinstance(error, DeviceMemoryError) else first_words(error)
             memory = isinstance(error, DeviceMemoryError) or is_device_memory_error(error)
-            self._drop_newcomers(known)
             if not memory or not self._config.memory_fallback:
+                self._drop_newcomers(known)
                 self._give_up_prompts(seen, stamp_ns)
             if not memory:
                 raise
         if not self._config.memory_fallback:
             raise DeviceMemoryError(f"{seen}; tracker.memory_fallback is off")
-        self._ask_again(self._asked)
+        for prompt in self._inner.unanswered:
+            self._inner.prompt(prompt)
         return seen
 
     def _drop_newcomers(self, known: set[int]) -> None:
@@ -227,8 +235,16 @@ class GuardedTracker:
         if step is None:
             return
         self._ladder.step_back()
-        if step.place is not None and (failed := self._try_move(self._ladder.place)):
+        if step.place is None:
+            return
+        if failed := self._try_move(self._ladder.place):
             self._ladder.step_down(failed)
+        elif self._uncompiled:
+            self._ladder.note(_UNCOMPILED)
+
+    @property
+    def _uncompiled(self) -> bool:
+        return self._compile is not None and self._ladder.place is Place.CONFIGURED and not self._compiled
 
     def _try_move(self, place: Place) -> str:
         """Track on with a network in another place; why not, if it has no room there either."""
@@ -264,8 +280,11 @@ class GuardedTracker:
 
     def _make(self, place: Place) -> StreamingTracker:
         self._model = self._load(place)
-        backend = FrugalBackend(self._arrange(self._model, place), self._ladder)
-        return StreamingTracker(backend, self._max_objects, self._config)
+        # Elsewhere it is a makeshift, and later it would be in the middle of a stream.
+        self._compiled = self._compile is not None and place is Place.CONFIGURED and not self._began
+        backend = self._compile(self._model) if self._compile and self._compiled else backend_of(self._model)
+        frugal = FrugalBackend(backend, self._ladder)
+        return StreamingTracker(frugal, self._max_objects, self._config, to_host=frugal.to_host)
 
     def _first(self) -> StreamingTracker:
         while True:

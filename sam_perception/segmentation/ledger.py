@@ -105,6 +105,11 @@ class Ledger:
         for frames in (self._frames, self._pointer_frames):
             frames[slot, kept:][frames[slot, kept:] == frame] = EMPTY
 
+    def forget_frame(self, frame: int) -> None:
+        """Forget a frame in all slots, prompted or not: its step failed."""
+        for frames in (self._frames, self._pointer_frames):
+            frames[frames == frame] = EMPTY
+
     def conditioning_frames(self, slot: int) -> tuple[int, ...]:
         """Numbers of the prompted frames that are remembered, oldest first."""
         return _held(self._frames[slot, : self._shape.conditioning])
@@ -116,8 +121,10 @@ class Ledger:
     def enter(self, slots: Sequence[int], frame: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Note a frame in the rings; for each slot, the places for its memory and its object pointer."""
         rows, shape = np.asarray(slots), self._shape
-        places = shape.kept + _places_in_ring(self._frames[rows, shape.kept :], frame, shape.window)
-        pointers = shape.kept + _places_in_ring(self._pointer_frames[rows, shape.kept :], frame, shape.pointer_window)
+        held, pointed = self._frames[rows, shape.kept :], self._pointer_frames[rows, shape.kept :]
+        history = shape.ring - shape.window
+        places = shape.kept + _places_in_ring(held, frame, history, shape.window)
+        pointers = shape.kept + _places_in_ring(pointed, frame, history, shape.pointer_window)
         self._frames[rows, places] = frame
         self._pointer_frames[rows, pointers] = frame
         return places, pointers
@@ -192,13 +199,19 @@ def _held(frames: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(sorted(int(f) for f in frames[frames != EMPTY]))
 
 
-def _places_in_ring(held: NDArray[np.int64], frame: int, window: int) -> NDArray[np.int64]:
-    """Where each of N slots writes a frame, given the (N, ring) frames that it holds."""
+def _places_in_ring(held: NDArray[np.int64], frame: int, history: int, window: int) -> NDArray[np.int64]:
+    """Where each of N slots writes a frame, given the (N, ring) frames that it holds.
+
+    A late prompt may go back as far as `history` frames before the next one. What is attended to there has to
+    stay: a place is spent once `window` younger frames lie before all that may still be worked off. In a ring
+    that is full the oldest frame always is, since all but `window` of the others may lie behind.
+    """
     natural = frame % held.shape[1]
     own = held == frame
     before = held[:, natural]
-    # Not needed any more: as many younger ones as are attended to. A place that is free counts as such.
-    spent = (before == EMPTY) | ((held > before[:, None]).sum(axis=1) >= window)
+    newest = np.maximum(held.max(axis=1), frame)
+    settled = held <= (newest - history)[:, None]
+    spent = (before == EMPTY) | ((settled & (held > before[:, None])).sum(axis=1) >= window)
     place = np.where(spent, natural, held.argmin(axis=1))  # EMPTY is less than any frame
     places: NDArray[np.int64] = np.where(own.any(axis=1), own.argmax(axis=1), place)
     return places

@@ -7,8 +7,9 @@ from typing import Any
 
 from sam_perception.config import PerceptionConfig
 from sam_perception.errors import ConfigError
-from sam_perception.segmentation.backend import Backend, backend_of
+from sam_perception.segmentation.backend import Backend
 from sam_perception.segmentation.compiled import CompiledNetwork
+from sam_perception.segmentation.current_device import on_device
 from sam_perception.segmentation.guarded import GuardedTracker
 from sam_perception.segmentation.memory_ladder import Place
 from sam_perception.segmentation.models import load_model, resolve_device, resolve_dtype
@@ -30,16 +31,15 @@ def load_tracker(config: PerceptionConfig) -> GuardedTracker:
         dtype = config.dtype if place is Place.CONFIGURED else "auto"
         return load_model(config.model, device=device, dtype=dtype)
 
-    def arrange(model: Any, place: Place) -> Backend:
-        # Elsewhere it is a makeshift, in the middle of a stream: there is no time for a compiler.
-        if not config.compile or place is not Place.CONFIGURED:
-            return backend_of(model)
+    def compiled(model: Any) -> Backend:
         if getattr(model, "is_backend", False):
             raise ConfigError(f"compile is true, but {config.model} is an exported model: set compile to false")
         _log.info("compiling %s for up to %d objects", config.model, config.max_objects)
-        return CompiledNetwork(model, config.max_objects).ready(config.tracker, _log.info)
+        with on_device(model.device):
+            return CompiledNetwork(model, config.max_objects).ready(config.tracker, _log.info)
 
-    return GuardedTracker(load, config.max_objects, config.tracker, _ways_out(config), arrange=arrange)
+    compile_ = compiled if config.compile else None
+    return GuardedTracker(load, config.max_objects, config.tracker, _ways_out(config), compile_=compile_)
 
 
 def _ways_out(config: PerceptionConfig) -> tuple[Place, ...]:

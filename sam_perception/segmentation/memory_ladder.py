@@ -157,6 +157,10 @@ class MemoryLadder:
         self._since_s, self._tried_back = self._clock(), True
         self._notes.append(f"device memory has sufficed for {self._wait_s:.0f} s: no longer so that {step.text}")
 
+    def note(self, text: str) -> None:
+        """Have this said with what has changed."""
+        self._notes.append(text)
+
     def take_notes(self) -> tuple[str, ...]:
         """What has changed since this was asked last."""
         notes, self._notes = tuple(self._notes), []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ from sam_perception.segmentation.policy import Observation
 from sam_perception.segmentation.preprocess import masks_and_numbers
 from sam_perception.segmentation.states import ObjectStateMachine, is_seen
 from sam_perception.segmentation.tracks import Tracks
+
+# Brings (N, h, w) logits and (N, K) numbers over, as `masks_and_numbers`.
+ToHost = Callable[[torch.Tensor, torch.Tensor, int, int], tuple[NDArray[np.bool_], NDArray[np.float32]]]
 
 
 @dataclass(eq=False)
@@ -60,6 +63,7 @@ class Observed:
 def observe(
     frame: CachedFrame, ids: Sequence[int], decoded: Decoded, objects: Mapping[int, TrackedObject],
     evidence: Mapping[int, DepthEvidence], config: TrackerConfig, drawn: Mapping[int, NDArray[np.bool_]],
+    to_host: ToHost | None = None,
 ) -> Observed:  # fmt: skip
     """Bring N objects to the host, in order of id, and advance their states; one transfer from the device.
 
@@ -72,13 +76,14 @@ def observe(
         config: what counts as seen.
         drawn: masks that were given for this very frame; they stand as they were drawn, in every pixel,
             while `logits` keep what the network made of them.
+        to_host: brings masks and numbers over; `masks_and_numbers` by default.
     """
     order = sorted(range(len(ids)), key=ids.__getitem__)
     if order != list(range(len(ids))):
         ids, decoded = [ids[row] for row in order], decoded.rows(order)
     rivals = decoded.rivals if decoded.rivals is not None else torch.full_like(decoded.score_logits, torch.nan)
     values = torch.stack([decoded.score_logits.float().sigmoid(), decoded.mask_scores.float(), rivals.float()], dim=1)
-    masks, numbers = masks_and_numbers(decoded.logits, values, *frame.size)
+    masks, numbers = (to_host or masks_and_numbers)(decoded.logits, values, *frame.size)
     observations = []
     for row, object_id in enumerate(ids):
         score, mask_score, rival_share = (float(n) for n in numbers[row])
@@ -86,7 +91,7 @@ def observe(
             masks[row] = drawn[object_id]
         area = int(np.count_nonzero(masks[row]))
         known = objects[object_id]
-        seen = is_seen(score, area, config)
+        seen = is_seen(score, mask_score, area, config, staying=known.machine.state.visible)
         if seen:
             known.last_seen_ns = frame.stamp_ns
         else:

@@ -4,13 +4,18 @@
                                         │ unseen                              │
                                         ▼                                     │
     first prompt, unseen ──────────► OCCLUDED ─────── seen ────────────► REACQUIRED
-                                        │  ▲                                ▲  │
-       unseen for lost_after_frames, or │  └──────────── unseen ────────────┼──┘
-       depth shows the place empty      ▼                                   │
+       unseen for lost_after_frames     │  ▲                                ▲  │
+       without anything nearer in       │  └──────────── unseen ────────────┼──┘
+       front, or with an empty place    ▼                                   │
                                        LOST ────────────── seen ────────────┘
 
-An object is seen when its score and its mask's area reach their thresholds. Depth decides between
-OCCLUDED and LOST only: an empty place says the object is gone, whatever the time.
+Seen is what reaches three thresholds: the object score (visible_score), the predicted IoU of the mask
+(min_mask_score) and the mask's area (min_mask_area_px). Hysteresis: while an object is TRACKED or
+REACQUIRED, stay_share of each suffices, so that a mask that hovers at a threshold does not flicker. It
+never gives a mask where SAM 2 gives none: an object score below a half comes with an empty mask.
+
+Depth decides between OCCLUDED and LOST only. Something nearer in front says that the object is covered:
+such frames do not count towards lost_after_frames. An empty place says that it is gone, whatever the time.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ class ObjectStateMachine:
         self._config = config
         self._state: ObjectState | None = None
         self._seen = 0  # frames in a row
-        self._unseen = 0  # frames in a row
+        self._unseen = 0  # frames since it was seen, without those in which something covers its place
         self._empty = 0  # frames in a row with an empty place
 
     @property
@@ -58,7 +63,9 @@ class ObjectStateMachine:
         return ObjectState.REACQUIRED
 
     def _after_unseen(self, evidence: DepthEvidence) -> ObjectState:
-        self._seen, self._unseen = 0, self._unseen + 1
+        self._seen = 0
+        if evidence is not DepthEvidence.NEARER:
+            self._unseen += 1
         self._empty = self._empty + 1 if evidence is DepthEvidence.EMPTY else 0
         gone = self._empty >= EMPTY_FRAMES or self._unseen >= self._config.lost_after_frames
         if self._state is ObjectState.LOST or gone:
@@ -66,6 +73,17 @@ class ObjectStateMachine:
         return ObjectState.OCCLUDED
 
 
-def is_seen(score: float, area_px: int, config: TrackerConfig) -> bool:
-    """Whether an object's presence probability and mask area count as seen."""
-    return score >= config.visible_score and area_px >= config.min_mask_area_px
+def is_seen(score: float, mask_score: float, area_px: int, config: TrackerConfig, *, staying: bool = False) -> bool:
+    """Whether an object counts as seen; NaN never does.
+
+    Args:
+        score: probability that it is in the picture.
+        mask_score: predicted IoU of its mask.
+        area_px: of its mask.
+        config: has the thresholds.
+        staying: it was seen in the frame before, so that `stay_share` of each threshold suffices.
+    """
+    share = config.stay_share if staying else 1.0
+    levels = config.visible_score, config.min_mask_score, config.min_mask_area_px
+    reached = (have >= share * level for have, level in zip((score, mask_score, area_px), levels, strict=True))
+    return area_px > 0 and all(reached)

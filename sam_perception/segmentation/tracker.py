@@ -36,7 +36,7 @@ Where Meta's predictor (facebookresearch/sam2, "Meta") and transformers' `Sam2Vi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -52,10 +52,11 @@ from sam_perception.scene import DepthEvidence, Placement
 from sam_perception.segmentation.advancing import Advancer
 from sam_perception.segmentation.backend import Backend, backend_of
 from sam_perception.segmentation.catchup import CatchUp
+from sam_perception.segmentation.current_device import on_device
 from sam_perception.segmentation.detection.appearance import describe
-from sam_perception.segmentation.frames import DuePrompt, FrameCache, PromptQueue
+from sam_perception.segmentation.frames import CachedFrame, DuePrompt, FrameCache, PromptQueue, feature_bytes
 from sam_perception.segmentation.judging import Judge
-from sam_perception.segmentation.observing import TrackedObject, observe
+from sam_perception.segmentation.observing import ToHost, TrackedObject, observe
 from sam_perception.segmentation.policy import MemoryPolicy, make_policy
 from sam_perception.segmentation.preprocess import ImageScaler
 from sam_perception.segmentation.prompting import Prompter
@@ -75,6 +76,7 @@ class StreamingTracker:
         max_objects: memory is set aside for this many.
         config: of the memory and of what counts as seen.
         policy: which frames are remembered; by default the one that `config` names.
+        to_host: brings masks and numbers over, as `masks_and_numbers`, which is the default.
 
     Raises:
         ModelError: the model is of another kind.
@@ -86,20 +88,24 @@ class StreamingTracker:
         max_objects: int = 8,
         config: TrackerConfig | None = None,
         policy: MemoryPolicy | None = None,
+        to_host: ToHost | None = None,
     ) -> None:
         self._config = config or TrackerConfig()
         self._network: Backend = backend_of(model)
         self._scaler = ImageScaler(self._network.size, self._network.device, self._network.dtype)
         self._bank = self._network.bank(max_objects, self._config)
         self._slots = SlotMap(max_objects)
-        self._cache = FrameCache(self._config.feature_cache_frames, self._config.feature_cache_mb << 20)
+        limit_bytes, each_bytes = self._config.feature_cache_mb << 20, feature_bytes(self._network)
+        self._cache = FrameCache(self._config.feature_cache_frames, limit_bytes, each_bytes)
         self._queue = PromptQueue()
         self._objects: dict[int, TrackedObject] = {}
         prompter = Prompter(self._network, self._scaler)
         self._advance = Advancer(self._network, prompter, self._bank, self._slots, self._objects)
         self._late = CatchUp(self._advance, self._objects, self._config.catch_up_frames)
         self._judge = Judge(policy or make_policy(self._config), self._bank, self._slots)
+        self._to_host = to_host
         self._last: Tracks | None = None
+        self._unanswered: tuple[Prompt, ...] = ()  # that the last step took with it, which failed
 
     # ------------------------------------------------------------------ what is asked of it
 
@@ -112,6 +118,11 @@ class StreamingTracker:
     def waiting(self) -> tuple[int, ...]:
         """Ids of the objects with a prompt that waits for its frame, or for its turn to be worked off."""
         return tuple(dict.fromkeys((*self._late.waiting, *self._queue.ids)))
+
+    @property
+    def unanswered(self) -> tuple[Prompt, ...]:
+        """Prompts that the last step that failed took with it, to be given again if it is done again."""
+        return self._unanswered
 
     def prompt(self, prompt: Prompt) -> None:
         """Point at an object, new or tracked; takes effect in the next step.
@@ -143,12 +154,7 @@ class StreamingTracker:
         """
         waited = self._queue.remove(object_id)
         if object_id in self._objects:
-            self._bank.ledger.clear(self._slots.release(object_id))
-            del self._objects[object_id]
-            self._late.forget(object_id)
-            self._judge.forget(object_id)
-            for frame in self._cache:
-                frame.forget(object_id)
+            self._drop([object_id])
         elif not waited:
             raise UnknownObject(f"no object {object_id} to remove: tracked are {list(self.object_ids)}")
 
@@ -207,29 +213,20 @@ class StreamingTracker:
             evidence: by object id, what depth shows where an unseen object was.
             only: ids of the objects whose turn it is; all of them where it is left out.
 
+        Where it fails, it is as if the picture had been dropped: neither the cache nor the memory has it, and
+        the prompts that were to be applied to it are gone with it (`unanswered`).
+
         Raises:
             MalformedImage: not such a picture; nothing has changed then.
         """
-        pixels = self._scaler.pixels(rgb)
-        self._judge.decide({})
-        frame = self._cache.add(pixels, rgb.shape[:2], stamp_ns)
-        due, notes = self._queue.due(self._cache)
-        due, rejected = self._accept(due)
-        asked = {d.prompt.object_id for d in due}
-        with self._newcomers_begin():
-            due = self._late.work_off(due, self._cache, notes)
-            live = [i for i in self._slots.ids if self._objects[i].begun and self._objects[i].first_frame < frame.index]
-            resting = self._resting(live, only, asked, rgb.shape[:2])
-            live = [i for i in live if i not in resting]
-            ids, decoded = self._advance(frame, live, [d.prompt for d in due])
-        latest = {d.prompt.object_id: d.prompt for d in due}
-        drawn = {i: prompt.mask for i, prompt in latest.items() if isinstance(prompt, MaskPrompt)}
-        seen = observe(frame, ids, decoded, self._objects, evidence or {}, self._config, drawn)
-        self._judge.hear(seen.observations)
-        tracks = seen.tracks(rejected, notes)
-        if resting and self._last is not None:
-            tracks = with_resting(tracks, self._last, resting)
-            tracks = replace(tracks, labels=tuple(self._objects[i].label for i in tracks.ids.tolist()))
+        self._unanswered = ()
+        with on_device(self._network.device):
+            pixels = self._scaler.pixels(rgb)
+            self._judge.decide({})
+            frame = self._cache.add(pixels, rgb.shape[:2], stamp_ns)
+            due, notes = self._queue.due(self._cache)
+            with self._undone_if_it_fails(frame, [d.prompt for d in due]):
+                tracks = self._stepped(frame, due, notes, evidence or {}, only)
         self._last = tracks
         return tracks
 
@@ -242,7 +239,8 @@ class StreamingTracker:
         Args:
             placements: by object id, where depth puts the visible ones in the newest frame.
         """
-        self._judge.decide(placements)
+        with on_device(self._network.device):
+            self._judge.decide(placements)
 
     def appearance(self, masks: NDArray[np.bool_], stamp_ns: int | None = None) -> NDArray[np.float32]:
         """(N, C) unit vectors of what masks (N, H, W) show, by the image features; zeros for an empty mask.
@@ -253,19 +251,65 @@ class StreamingTracker:
         frame = next((f for f in frames if f.stamp_ns == stamp_ns), frames[-1] if frames else None)
         if frame is None:
             return np.zeros((len(masks), 1), np.float32)
-        return describe(frame.features(self._network).top, masks)
+        with on_device(self._network.device):
+            return describe(frame.features(self._network).top, masks)
 
     # ------------------------------------------------------------------ how it is done
 
+    def _stepped(
+        self, frame: CachedFrame, due: Sequence[DuePrompt], notes: list[str],
+        evidence: Mapping[int, DepthEvidence], only: Collection[int] | None,
+    ) -> Tracks:  # fmt: skip
+        """What is said about the newest frame."""
+        accepted, rejected = self._accept(due)
+        now = self._late.take(accepted, self._cache, notes, rejected)
+        self._drop(set(self._unbegun()) - {d.prompt.object_id for d in now})  # whose prompts were rejected
+        self._late.work_off(self._cache)
+        now = [*self._late.arrived(frame), *now]
+        live = [i for i in self._slots.ids if self._objects[i].begun and self._objects[i].first_frame < frame.index]
+        resting = self._resting(live, only, {d.prompt.object_id for d in (*accepted, *now)}, frame.size)
+        ids, decoded = self._advance(frame, [i for i in live if i not in resting], [d.prompt for d in now])
+        latest = {d.prompt.object_id: d.prompt for d in now}
+        drawn = {i: prompt.mask for i, prompt in latest.items() if isinstance(prompt, MaskPrompt)}
+        seen = observe(frame, ids, decoded, self._objects, evidence, self._config, drawn, self._to_host)
+        self._judge.hear(seen.observations)
+        tracks = seen.tracks(rejected, notes)
+        if resting and self._last is not None:
+            tracks = with_resting(tracks, self._last, resting)
+            tracks = replace(tracks, labels=tuple(self._objects[i].label for i in tracks.ids.tolist()))
+        return tracks
+
     @contextmanager
-    def _newcomers_begin(self) -> Iterator[None]:
-        """Forget objects that were to begin now where that fails: they have no memory to go on from."""
+    def _undone_if_it_fails(self, frame: CachedFrame, prompts: Sequence[Prompt]) -> Iterator[None]:
+        """Take the newest frame back where its step fails, and what was to begin on it: there is no memory of it.
+
+        What was worked off on frames of the past is complete and stays.
+        """
+        taken = [*self._late.kept, *prompts]
         try:
             yield
         except Exception:
-            for i in [i for i, known in self._objects.items() if not known.begun and i not in self._late.waiting]:
-                self.remove(i)
+            self._late.withdraw(frame)
+            settled = {id(p) for p in (*self._late.kept, *self._late.applied)}
+            self._unanswered = tuple(p for p in taken if id(p) not in settled)
+            self._cache.drop(frame)
+            self._bank.ledger.forget_frame(frame.index)
+            self._drop([*self._unbegun(), *(i for i, o in self._objects.items() if o.first_frame >= frame.index)])
             raise
+
+    def _unbegun(self) -> list[int]:
+        """Objects without memory and without a prompt that is still to be worked off."""
+        return [i for i, known in self._objects.items() if not known.begun and i not in self._late.waiting]
+
+    def _drop(self, object_ids: Iterable[int]) -> None:
+        """Forget objects; prompts that wait for their frame go on waiting."""
+        for object_id in set(object_ids):
+            self._bank.ledger.clear(self._slots.release(object_id))
+            del self._objects[object_id]
+            self._late.forget(object_id)
+            self._judge.forget(object_id)
+            for frame in self._cache:
+                frame.forget(object_id)
 
     def _resting(
         self, live: Sequence[int], only: Collection[int] | None, asked: Collection[int], size: Sequence[int]

@@ -13,9 +13,9 @@ from reference import Reference, Script
 from small_models import clip, random_model, small_config
 
 from sam_perception.config import TrackerConfig
-from sam_perception.prompts import BoxPrompt, PointPrompt, Prompt
+from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from sam_perception.segmentation import StreamingTracker, Tracks
-from sam_perception.segmentation.frames import FrameCache
+from sam_perception.segmentation.frames import FrameCache, feature_bytes
 
 SIZE, FRAMES = 128, 26
 NOISE = 1e-3
@@ -153,7 +153,100 @@ def test_a_stream_that_jumps_takes_the_way_back_from_under_a_prompt(model: Any, 
     assert not tracker._late.waiting
 
 
+def _encodings(tracker: StreamingTracker, pictures: list[np.ndarray], script: dict[int, list[Prompt]]) -> list[int]:
+    """How often each step runs the image encoder."""
+    runs: list[int] = []
+    encode, passes = tracker._network.encode_image, _counted(tracker)
+    tracker._network.encode_image = lambda p: runs.append(1) or encode(p)  # type: ignore[method-assign,misc]
+    counts = []
+    for t, picture in enumerate(pictures):
+        for prompt in script.get(t, []):
+            tracker.prompt(prompt)
+        runs.clear()
+        passes.clear()
+        answer = tracker.step(picture, stamp_ns=t)
+        counts.append(len(runs))
+        assert answer.notes == ()
+        assert len(passes) <= 1 + 3
+    return counts
+
+
+def test_a_frame_without_features_is_all_that_a_step_works_off(model: Any, pictures: list[np.ndarray]) -> None:
+    """The first object begins at 10; the other is pointed at two frames later, in a frame that nobody looked at."""
+    tracker = _tracker(model, portion=3, cache=12)
+    counts = _encodings(tracker, pictures[:-1], {10: [FIRST], 12: [_stamped(LATE, 3)]})
+    assert counts == [0] * 10 + [1] * 2 + [2] * 7 + [1] * 6  # frames 3 to 9, one with each of the steps 12 to 18
+    assert not tracker._late.waiting
+    assert 2 not in tracker._late
+    in_time = _run(_tracker(model), pictures, {3: [LATE], 10: [FIRST]})
+    answer = tracker.step(pictures[-1], FRAMES - 1)
+    assert max(_difference(answer, in_time[-1], i) for i in (1, 2)) < NOISE
+
+
+def test_a_cache_that_is_full_by_size_loses_no_frame_when_features_come(model: Any, pictures: list[np.ndarray]) -> None:
+    """Pictures alone are smaller than their features: measured by them, five would be kept and then four."""
+    tracker = _tracker(model, portion=2, cache=64, feature_cache_mb=1)
+    _run(tracker, pictures[:8], {})
+    assert [f.index for f in tracker._cache] == [4, 5, 6, 7]
+    counts = []
+    runs: list[int] = []
+    encode = tracker._network.encode_image
+    tracker._network.encode_image = lambda p: runs.append(1) or encode(p)  # type: ignore[method-assign,misc]
+    tracker.prompt(FIRST)
+    tracker.prompt(_stamped(LATE, 5))
+    for t in range(8, FRAMES):
+        runs.clear()
+        answer = tracker.step(pictures[t], t)
+        counts.append(len(runs))
+        assert answer.notes == ()
+        assert len(list(tracker._cache)) == 4
+    assert counts == [2] * 3 + [1] * (FRAMES - 11)
+    in_time = _run(_tracker(model), pictures, {5: [LATE], 8: [FIRST]})
+    assert max(_difference(answer, in_time[-1], i) for i in (1, 2)) < NOISE
+
+
+def test_a_cache_that_shrinks_hurries_one_frame_and_no_more(model: Any, pictures: list[np.ndarray]) -> None:
+    tracker = _tracker(model, cache=12)
+    _run(tracker, pictures[:14], {0: [FIRST]})
+    tracker.prompt(_stamped(LATE, 3))
+    passes = _counted(tracker)
+    tracker._cache.leaves_next = lambda _: True  # type: ignore[method-assign]
+    tracker.step(pictures[14], 14)
+    assert len(passes) == 1 + 2  # frame 3 has no memory to look at; 4 and 5 have, and so has the newest
+    assert tracker._late._ways[2].next_frame == 6
+
+
+def test_a_mask_that_lost_its_frame_has_to_fit_the_newest_one(model: Any, pictures: list[np.ndarray]) -> None:
+    """The camera begins anew in another size while a drawn mask waits for its turn."""
+    tracker = _tracker(model)
+    _run(tracker, pictures[:10], {0: [FIRST]})
+    tracker.prompt(_stamped(CLICK, 3))
+    drawn = np.zeros((SIZE, SIZE), bool)
+    drawn[60:110, 60:100] = True
+    tracker.prompt(MaskPrompt(2, drawn, stamp_ns=7))
+    tracker.step(pictures[10], 10)
+    assert tracker.waiting == (2,)
+    tracks = tracker.step(np.ascontiguousarray(pictures[0][:96]), 0)
+    assert tracks.ids.tolist() == [1] == list(tracker.object_ids)
+    assert tracks.masks.shape == (1, 96, SIZE)
+    assert [i for i, _ in tracks.rejected] == [2]
+    assert "lost its frame, and does not fit the newest one: mask is 128 x 128" in tracks.rejected[0][1]
+    assert tracker.waiting == ()
+    for object_id in (2, 3, 4):  # its slot is free again
+        tracker.prompt(BoxPrompt(object_id, (10, 10, 60, 60)))
+    assert tracker.step(np.ascontiguousarray(pictures[1][:96]), 1).ids.tolist() == [1, 2, 3, 4]
+
+
 # ---------------------------------------------------------------- how many frames are kept
+
+
+def test_the_size_of_features_is_known_before_there_are_any(model: Any, pictures: list[np.ndarray]) -> None:
+    tracker = _tracker(model)
+    expected = feature_bytes(tracker._network)
+    _run(tracker, pictures[:3], {0: [FIRST]})
+    newest = tracker._cache.newest
+    masks = sum(part.numel() * part.element_size() for part in newest.logits.values())
+    assert newest.size_bytes - masks == expected
 
 
 def test_of_two_limits_the_smaller_one_counts(model: Any, pictures: list[np.ndarray]) -> None:

@@ -13,7 +13,7 @@ from small_models import random_model, small_config
 
 from sam_perception.segmentation import memory_bank
 from sam_perception.segmentation.attention import MemoryAttention
-from sam_perception.segmentation.ledger import BankShape
+from sam_perception.segmentation.ledger import BankShape, Ledger
 from sam_perception.segmentation.memory_bank import MemoryBank
 
 WINDOW, POINTER_WINDOW, HISTORY = 6, 15, 3
@@ -168,3 +168,45 @@ def test_lasting_frames_outlive_recent_ones_and_carry_no_age() -> None:
     with torch.inference_mode():
         _write(bank, [1], 30, [True])
     assert bank.ledger.lasting_frames(1) == ()  # somebody corrected the object
+
+
+def _attended(ledger: Ledger, frame: int) -> tuple[list[int], list[int]]:
+    """Recent frames whose memories, and whose pointers, slot 0 attends to in a frame, youngest first."""
+    selection = ledger.select([0], frame)
+    memories = ledger._frames[0][selection.places[0][selection.memory_valid[0]]]
+    pointers = ledger._pointer_frames[0][selection.pointer_places[0][selection.pointer_valid[0]]]
+    return memories.tolist(), pointers.tolist()
+
+
+@pytest.mark.parametrize("cache", [1, 2, 4, 16])
+@pytest.mark.parametrize("gaps", [0.0, 0.3, 0.5, 0.66, 0.8])
+def test_late_prompts_and_gaps_attend_to_what_a_memory_without_end_would_give(cache: int, gaps: float) -> None:
+    """Frames are missed (another's turn) or refused (by a policy), and prompts are worked off some frames at a time."""
+    rng = np.random.default_rng([cache, round(100 * gaps)])
+    for _ in range(40):
+        shape = BankShape(1, 1, WINDOW, POINTER_WINDOW, cache - 1, 16, 128, 64)
+        ledger, remembered, way = Ledger(shape), set[int](), None
+        for newest in range(60):
+            oldest = max(0, newest - cache + 1)
+            if rng.random() < 0.1:
+                late = int(rng.integers(oldest, newest + 1))
+                way = late if way is None else min(way, late)
+            for _ in range(2):
+                if way is not None and way < newest:
+                    _check(ledger, remembered, way)
+                    way += 1
+            way = None if way is not None and way >= newest else way
+            if rng.random() < gaps / 2:
+                continue
+            _check(ledger, remembered, newest)
+            if rng.random() < gaps / 2:
+                ledger.discard(0, newest)
+                remembered.discard(newest)
+
+
+def _check(ledger: Ledger, remembered: set[int], frame: int) -> None:
+    """Compare what is attended to in a frame, and remember it in both."""
+    before = sorted((f for f in remembered if f < frame), reverse=True)
+    assert _attended(ledger, frame) == (before[:WINDOW], before[:POINTER_WINDOW])
+    ledger.enter([0], frame)
+    remembered.add(frame)
