@@ -6,8 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,8 +14,6 @@ from sam_perception.errors import PerceptionError
 from sam_perception.perception import Perception
 
 _END_S = 1.0  # for a callback in work to come to its end
-_FAILURES = 10  # callbacks in a row
-_SAY_AGAIN_S = 5.0  # a callback that fails with every message is not to fill the disk
 
 
 def main(
@@ -36,10 +32,12 @@ def main(
     except PerceptionError as error:
         sys.stderr.write(f"perception_node: {error.kind}: {error}\n")
         return 2
-    spinner = _Spinner(executor, stop)
+    from sam_perception.ros.spinning import Spinner
+
+    spinner = Spinner(executor, stop, "perception_node")
     spinner.start()
     stop.wait()
-    _end(node, executor, spinner)
+    _end(node, spinner)
     # What is left is Python's own tidying-up, which takes a second and more with torch loaded, and cannot
     # be done at all while a thread is deep in native code, loading a model or looking at a picture.
     sys.stdout.flush()
@@ -64,46 +62,10 @@ def _make(args: Sequence[str] | None, make_perception: Callable[[PerceptionConfi
     return node, executor
 
 
-class _Spinner(threading.Thread):
-    """Runs callbacks until told to stop."""
-
-    def __init__(self, executor: Any, stop: threading.Event) -> None:
-        super().__init__(name="sam_perception executor", daemon=True)
-        self._executor, self._stop_event = executor, stop
-        self.failed = False
-        self._said_s = -_SAY_AGAIN_S
-
-    def run(self) -> None:
-        from rclpy.executors import ExternalShutdownException
-
-        failures = 0
-        while not self._stop_event.is_set():
-            try:
-                self._executor.spin_once(timeout_sec=1.0)
-                failures = 0
-            except ExternalShutdownException:
-                break
-            except Exception:
-                # One bad callback must not end the others; where all are bad, nothing will come.
-                self._say(f"perception_node: a callback failed:\n{traceback.format_exc()}")
-                failures += 1
-                self.failed = failures >= _FAILURES
-                if self.failed:
-                    break
-        self._stop_event.set()
-
-    def _say(self, text: str) -> None:
-        if time.monotonic() - self._said_s >= _SAY_AGAIN_S:
-            self._said_s = time.monotonic()
-            sys.stderr.write(text)
-
-
-def _end(node: Any, executor: Any, spinner: _Spinner) -> None:
+def _end(node: Any, spinner: Any) -> None:
     import rclpy
 
-    executor.wake()
-    spinner.join(_END_S)
-    if not spinner.is_alive():
+    if spinner.end(_END_S):
         if node.state_label in ("unconfigured", "inactive", "active"):
             node.trigger_shutdown()
         node.destroy_node()

@@ -1,10 +1,14 @@
-"""A plain node in a domain of its own, spun by a thread: for commands that talk to the real node."""
+"""Threads that run callbacks: of our nodes' processes, and of commands that talk to a node."""
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -13,6 +17,58 @@ from rclpy.signals import SignalHandlerOptions
 
 _WAKE_S = 0.2
 _END_S = 5.0
+_FAILURES = 10  # callbacks in a row
+_SAY_AGAIN_S = 5.0  # a callback that fails with every message is not to fill the disk
+
+
+class Spinner(threading.Thread):
+    """Runs a node's callbacks until told to stop, or until ten in a row have failed.
+
+    Args:
+        executor: with the node.
+        stop: is looked at, and set at the end.
+        name: of the executable, for what is said of a callback that failed.
+        failed: is called with what a callback raised; None: it goes to stderr.
+    """
+
+    def __init__(
+        self, executor: Any, stop: threading.Event, name: str, *, failed: Callable[[Exception], None] | None = None
+    ) -> None:
+        super().__init__(name=f"{name} executor", daemon=True)
+        self._executor, self._stop_event, self._process = executor, stop, name
+        self._tell = failed or self._say
+        self.failed = False
+        self._said_s = -_SAY_AGAIN_S
+
+    def run(self) -> None:
+        """As a thread."""
+        failures = 0
+        while not self._stop_event.is_set():
+            try:
+                self._executor.spin_once(timeout_sec=1.0)
+                failures = 0
+            except ExternalShutdownException:
+                break
+            except Exception as error:
+                # One bad callback must not end the others; where all are bad, nothing will come.
+                self._tell(error)
+                failures += 1
+                self.failed = failures >= _FAILURES
+                if self.failed:
+                    break
+        self._stop_event.set()
+
+    def end(self, within_s: float) -> bool:
+        """Let a callback in work come to its end; whether it did."""
+        self._executor.wake()
+        self.join(within_s)
+        return not self.is_alive()
+
+    def _say(self, error: Exception) -> None:
+        if time.monotonic() - self._said_s >= _SAY_AGAIN_S:
+            self._said_s = time.monotonic()
+            told = "".join(traceback.format_exception(error))
+            sys.stderr.write(f"{self._process}: a callback failed:\n{told}")
 
 
 @contextmanager

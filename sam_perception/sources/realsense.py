@@ -133,6 +133,8 @@ class RealSenseSource:
                 continue
             try:
                 frame = maker.make(frames)
+            except RuntimeError as error:
+                raise _broken(path, error) from error
             except FrameError as error:
                 color = frames.get_color_frame() or frames.get_depth_frame()
                 self._rejected.append(Rejection.of(round(color.get_timestamp() * 1e6), error))
@@ -163,5 +165,11 @@ def _played(path: Path) -> Iterator[Any]:
                     return
             if frames is not None:
                 yield frames
+    except RuntimeError as error:
+        raise _broken(path, error) from error
     finally:
         stream.close()
+
+
+def _broken(path: Path, error: RuntimeError) -> SourceError:
+    return SourceError(f"{path} cannot be read further ({error}): what came until here is good, record the rest again")

@@ -42,6 +42,8 @@ class RealSenseConfig(Validated):
     """
 
     serial: str = setting("", "serial number; empty: the first camera found")
+    rosbag_filename: str = setting("", "a recording of librealsense (.bag, .db3) to play instead of a camera")
+    rosbag_loop: bool = setting(False, "begin the recording again at its end")
     camera_name: str = setting("camera", "images are in the frame <camera_name>_color_optical_frame")
     width: int = setting(640, "of colour and depth; 0: the camera's default", low=0, high=4096)
     height: int = setting(480, "of colour and depth; 0: the camera's default", low=0, high=4096)

@@ -139,6 +139,11 @@ class FrameMaker:
         self._clock.restart()
         self._last: tuple[int, float] | None = None
 
+    def rewind(self) -> None:
+        """A recording begins again: its stamps go back."""
+        self.restart()
+        self._order.reset()
+
     def is_new(self, frames: Any) -> bool:
         """Whether the frameset shows another picture than the last one asked about."""
         color = frames.get_color_frame()

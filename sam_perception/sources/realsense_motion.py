@@ -71,13 +71,16 @@ class Accelerometer:
 
     def _on_frame(self, frame: Any) -> None:
         """In a thread of the SDK's, which an exception would end."""
-        motion = frame.as_motion_frame()
-        if not motion:
+        try:
+            motion = frame.as_motion_frame()
+            if not motion:
+                return
+            data, stamp_ns = motion.get_motion_data(), round(frame.get_timestamp() * _NS_PER_MS)
+        except RuntimeError:  # one reading is missing: `up` says so where that lasts
             return
-        data = motion.get_motion_data()
         reading = np.array([data.x, data.y, data.z], np.float64)
         with self._lock:
-            self._filter.add(round(frame.get_timestamp() * _NS_PER_MS), reading, None, _TIME_CONSTANT_S)
+            self._filter.add(stamp_ns, reading, None, _TIME_CONSTANT_S)
             self._came_s = self._monotonic_s()
 
 

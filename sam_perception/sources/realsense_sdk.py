@@ -16,6 +16,7 @@ from typing import Any
 from sam_perception.errors import SourceError
 from sam_perception.sources.realsense_config import RealSenseConfig
 from sam_perception.sources.realsense_motion import Accelerometer
+from sam_perception.sources.realsense_transforms import Matrix, depth_from_color
 
 Frameset = Any  # pyrealsense2 makes its classes at run time
 _RESUME_S = 12.0  # the SDK gives up after 10
@@ -58,11 +59,10 @@ def list_cameras(context: Any = None) -> tuple[CameraDescription, ...]:
     Raises:
         SourceError: no SDK, or a camera that cannot be asked.
     """
-    sdk = load_sdk()
-    try:
-        return tuple(_describe(sdk, device) for device in (context or sdk.context()).query_devices())
-    except RuntimeError as error:
-        raise SourceError(f"librealsense cannot ask the cameras ({error}): {_UDEV}") from error
+    cameras, faults = _ask(load_sdk(), context)
+    if faults:
+        raise SourceError(f"librealsense cannot ask the cameras ({faults[0]}): {_UDEV}") from faults[0]
+    return cameras
 
 
 class Stream:
@@ -77,8 +77,10 @@ class Stream:
 
     def __init__(self, sdk: Any, pipeline: Any, queue: Any = None, resuming: threading.Thread | None = None) -> None:
         self._sdk, self._pipeline, self._queue, self._resuming = sdk, pipeline, queue, resuming
-        self._device = pipeline.get_active_profile().get_device()
+        profile = pipeline.get_active_profile()
+        self._device = profile.get_device()
         self.camera = _describe(sdk, self._device)
+        self.depth_from_color: Matrix | None = depth_from_color(sdk, profile.get_streams())
 
     def next(self, timeout_s: float) -> Frameset | None:
         """The next frameset, or None where none came in time."""
@@ -95,9 +97,15 @@ class Stream:
         Raises:
             SourceError: it has none, or it does not start.
         """
-        streams = self._pipeline.get_active_profile().get_streams()
-        color = next(profile for profile in streams if profile.stream_type() == self._sdk.stream.color)
-        return Accelerometer(self._sdk, self._device, color)
+        try:
+            streams = self._pipeline.get_active_profile().get_streams()
+            color = next(profile for profile in streams if profile.stream_type() == self._sdk.stream.color)
+            return Accelerometer(self._sdk, self._device, color)
+        except RuntimeError as error:
+            raise SourceError(
+                f"librealsense cannot ask for the accelerometer ({error}): set accelerometer to false, or plug the "
+                "camera in again"
+            ) from error
 
     @property
     def connected(self) -> bool:
@@ -136,15 +144,22 @@ def open_camera(config: RealSenseConfig, context: Any = None) -> Stream:
         SourceError: no such camera, or it cannot stream this.
     """
     sdk = load_sdk()
-    context = context or sdk.context()
-    serial = _choose_serial(list_cameras(context), config.serial)
-    # A config remembers the device that it was resolved for, so a new one each time.
-    asked = sdk.config()
-    asked.enable_device(serial)
-    asked.enable_stream(sdk.stream.depth, config.width, config.height, sdk.format.z16, config.fps)
-    asked.enable_stream(sdk.stream.color, config.width, config.height, sdk.format.rgb8, config.fps)
-    pipeline, queue = sdk.pipeline(context), sdk.frame_queue(_QUEUE)
     try:
+        context = context or sdk.context()
+    except RuntimeError as error:
+        raise SourceError(f"librealsense cannot look for cameras ({error}): {_UDEV}") from error
+    cameras, faults = _ask(sdk, context)
+    # A camera that cannot be asked does not keep another one from being opened.
+    if faults and config.serial not in [camera.serial for camera in cameras]:
+        raise SourceError(f"librealsense cannot ask the cameras ({faults[0]}): {_UDEV}") from faults[0]
+    serial = _choose_serial(cameras, config.serial)
+    try:
+        # A config remembers the device that it was resolved for, so a new one each time.
+        asked = sdk.config()
+        asked.enable_device(serial)
+        asked.enable_stream(sdk.stream.depth, config.width, config.height, sdk.format.z16, config.fps)
+        asked.enable_stream(sdk.stream.color, config.width, config.height, sdk.format.rgb8, config.fps)
+        pipeline, queue = sdk.pipeline(context), sdk.frame_queue(_QUEUE)
         pipeline.start(asked, queue)
     except RuntimeError as error:
         raise SourceError(
@@ -152,16 +167,26 @@ def open_camera(config: RealSenseConfig, context: Any = None) -> Stream:
             "choose sizes and a rate that `rs-enumerate-devices` lists for colour and depth (0: the default), close "
             "other programs that use it, and use a USB 3 port and cable"
         ) from error
-    return Stream(sdk, pipeline, queue)
+    try:
+        return Stream(sdk, pipeline, queue)
+    except RuntimeError as error:
+        with suppress(RuntimeError):
+            pipeline.stop()
+        raise SourceError(
+            f"camera {serial} started and then did not say what it is ({error}): it may just have been unplugged; "
+            "check cable, USB 3 port and power, and plug it in again"
+        ) from error
 
 
-def open_recording(path: Path, *, real_time: bool = False, repeat: bool = False) -> Stream:
+def open_recording(path: Path, *, real_time: bool = False) -> Stream:
     """Start playing a file that librealsense recorded (.bag up to SDK 2.56, .db3 later).
+
+    To play it again, open it again: the SDK's own repetition leaves frames of the beginning out, and puts
+    the last depth image and the first colour image into one frameset.
 
     Args:
         path: the file.
         real_time: play at the recorded pace and drop what is not taken in time; else every frame waits.
-        repeat: begin again at the end.
 
     Raises:
         SourceError: not such a file, or without colour and depth.
@@ -171,7 +196,7 @@ def open_recording(path: Path, *, real_time: bool = False, repeat: bool = False)
         raise SourceError(f"{path} is no file: give a recording of librealsense (.bag or .db3), or a serial number")
     asked, pipeline = sdk.config(), sdk.pipeline(sdk.context())
     try:
-        asked.enable_device_from_file(str(path), repeat_playback=repeat)
+        asked.enable_device_from_file(str(path), repeat_playback=False)
         asked.enable_stream(sdk.stream.depth)
         asked.enable_stream(sdk.stream.color)
         playback = asked.resolve(sdk.pipeline_wrapper(pipeline)).get_device().as_playback()
@@ -188,7 +213,27 @@ def open_recording(path: Path, *, real_time: bool = False, repeat: bool = False)
     # In a thread, since it does not return before frames are taken.
     resuming = threading.Thread(target=playback.resume, name="sam_perception playback", daemon=True)
     resuming.start()
-    return Stream(sdk, pipeline, resuming=resuming)
+    try:
+        return Stream(sdk, pipeline, resuming=resuming)
+    except RuntimeError as error:
+        with suppress(RuntimeError):
+            pipeline.stop()
+        raise SourceError(f"{path} plays, and does not say of which camera it is ({error}): record it again") from error
+
+
+def _ask(sdk: Any, context: Any) -> tuple[tuple[CameraDescription, ...], list[RuntimeError]]:
+    """Every camera that says what it is, and what went wrong with the others."""
+    cameras, faults = [], []
+    try:
+        devices = list((context or sdk.context()).query_devices())
+    except RuntimeError as error:
+        return (), [error]
+    for device in devices:
+        try:
+            cameras.append(_describe(sdk, device))
+        except RuntimeError as error:
+            faults.append(error)
+    return tuple(cameras), faults
 
 
 def _choose_serial(cameras: Sequence[CameraDescription], serial: str) -> str:
