@@ -9,7 +9,9 @@ from pathlib import Path
 
 from sam_perception.errors import PerceptionError
 
-_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # Fast DDS 2, Fast DDS 3
+# The variable that names the profiles; Fast DDS 2 does not look at the other one, nor Fast DDS 3.
+FAST_DDS_2, FAST_DDS_3 = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"
+_WITH_FAST_DDS_2 = ("foxy", "galactic", "humble", "iron", "jazzy")
 
 
 def ensure_ros_environment() -> None:
@@ -31,13 +33,27 @@ def ensure_ros_environment() -> None:
     if (Path(sys.prefix) / "share" / "ament_index").is_dir():
         os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
         os.environ.setdefault("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
-    if not any(os.environ.get(name) for name in _PROFILE_VARIABLES):
+    variable = fast_dds_variable(os.environ.get("ROS_DISTRO", ""), sys.prefix)
+    if not os.environ.get(variable):
         profile = shared_file("config/fastdds_images.xml")
         if profile is not None:
-            os.environ.update(dict.fromkeys(_PROFILE_VARIABLES, str(profile)))
+            os.environ[variable] = str(profile)
     profile = shared_file("config/cyclonedds_images.xml")
     if profile is not None:
         os.environ.setdefault("CYCLONEDDS_URI", profile.as_uri())
+
+
+def fast_dds_variable(distribution: str, prefix: Path | str) -> str:
+    """The variable by which this ROS' Fast DDS finds its profiles.
+
+    Args:
+        distribution: `$ROS_DISTRO`; empty with ROS 2 as wheels.
+        prefix: the interpreter's, where the wheels are.
+    """
+    if distribution:
+        return FAST_DDS_2 if distribution in _WITH_FAST_DDS_2 else FAST_DDS_3
+    # The library was called fastrtps up to Fast DDS 2.
+    return FAST_DDS_3 if any((Path(prefix) / "lib").glob("libfastdds.so*")) else FAST_DDS_2
 
 
 def shared_file(name: str) -> Path | None:

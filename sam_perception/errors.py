@@ -47,6 +47,10 @@ class DepthFitRefused(PerceptionError):
     """A guess of depth cannot be brought to the sensor's scale."""
 
 
+class MalformedMessage(PerceptionError, ValueError):
+    """A message of results says what cannot be: its sender is of another version, or is broken."""
+
+
 class StampError(FrameError):
     """A stamp is negative, repeated or older than one already processed."""
 

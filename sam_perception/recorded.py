@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_perception.errors import MalformedMessage, PerceptionError
 from sam_perception.frame import DepthSource
 from sam_perception.messages import Message, stamp_ns_of
 from sam_perception.scene import (
@@ -25,34 +29,73 @@ from sam_perception.scene import (
     Track,
 )
 
+Kind = TypeVar("Kind", bound=Enum)
+
 
 def scene_from_objects(message: Message, width: int, height: int) -> Scene:
-    """The scene of a `TrackedObjectArray` for images of `width` x `height`; the clouds are not in it."""
-    tracks = tuple(_track(one, width, height) for one in message.objects)
-    stamp_ns, source = stamp_ns_of(message.header.stamp), _depth_source(message)
-    return Scene(stamp_ns, message.header.frame_id, width, height, tracks, depth_source=source)
+    """The scene of a `TrackedObjectArray` for images of `width` x `height`; the clouds are not in it.
+
+    Raises:
+        MalformedMessage: a state that nobody knows, or a mask that does not fit its sizes or the image.
+    """
+    with _refused("objects"):
+        tracks = tuple(_track(one, width, height) for one in message.objects)
+        stamp_ns, source = stamp_ns_of(message.header.stamp), _depth_source(message)
+        return Scene(stamp_ns, message.header.frame_id, width, height, tracks, depth_source=source)
 
 
 def with_grasps(scene: Scene, message: Message) -> Scene:
-    """The scene with what a `GraspTargetArray` of the same frame says."""
-    targets = tuple(_grasp(one) for one in message.targets)
-    reasons = {int(i): str(reason) for i, reason in zip(message.ungraspable_ids, message.reasons, strict=True)}
-    return replace(scene, grasp_targets=targets, grasp_reasons=MappingProxyType(reasons))
+    """The scene with what a `GraspTargetArray` of the same frame says.
+
+    Raises:
+        MalformedMessage: a kind that nobody knows, or lists of different lengths.
+    """
+    with _refused("grasp targets"):
+        targets = tuple(_grasp(one) for one in message.targets)
+        reasons = {int(i): str(reason) for i, reason in zip(message.ungraspable_ids, message.reasons, strict=True)}
+        return replace(scene, grasp_targets=targets, grasp_reasons=MappingProxyType(reasons))
 
 
 def with_obstacles(scene: Scene, message: Message) -> Scene:
-    """The scene with what an `ObstacleSegmentArray` of the same frame says: no clouds, a ground without outline."""
-    ground = None
-    if message.has_ground:
-        unknown, outline = float("nan"), np.zeros((0, 3))
-        normal, height_m = _xyz(message.ground_normal), float(message.camera_height)
-        ground = Plane(normal, height_m, PlaneKind.GROUND, unknown, unknown, outline)
-    obstacles = tuple(_obstacle(one) for one in message.segments)
-    return replace(scene, ground=ground, obstacles=obstacles, around_source=_depth_source(message))
+    """The scene with what an `ObstacleSegmentArray` of the same frame says: no clouds, a ground without outline.
+
+    Raises:
+        MalformedMessage: a kind that nobody knows.
+    """
+    with _refused("obstacles"):
+        ground = None
+        if message.has_ground:
+            unknown, outline = float("nan"), np.zeros((0, 3))
+            normal, height_m = _xyz(message.ground_normal), float(message.camera_height)
+            ground = Plane(normal, height_m, PlaneKind.GROUND, unknown, unknown, outline)
+        obstacles = tuple(_obstacle(one) for one in message.segments)
+        return replace(scene, ground=ground, obstacles=obstacles, around_source=_depth_source(message))
+
+
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """What numpy, zip and our own values raise for numbers that do not fit, as a refusal of the message."""
+    try:
+        yield
+    except PerceptionError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise MalformedMessage(
+            f"a message of {what} cannot be read: {error}; check that its sender is of this version of sam_perception"
+        ) from error
+
+
+def _one_of(kinds: type[Kind], value: Any, name: str) -> Kind:
+    try:
+        return kinds(value)
+    except ValueError:
+        known = ", ".join(f"{kind.value} ({kind.name})" for kind in kinds)
+        raise ValueError(f"{name} is {value!r}, known are {known}") from None
 
 
 def _depth_source(message: Message) -> DepthSource:
-    return DepthSource(getattr(message, "depth_source", 0))  # bags from before it was said have the sensor's
+    # Bags from before it was said have the sensor's.
+    return _one_of(DepthSource, getattr(message, "depth_source", 0), "depth_source")
 
 
 def _grasp(one: Message) -> GraspTarget:
@@ -65,7 +108,7 @@ def _grasp(one: Message) -> GraspTarget:
         width_m=float(one.width),
         object_width_m=float(one.object_width),
         width_is_lower_bound=bool(one.width_is_lower_bound),
-        kind=GraspKind(one.kind),
+        kind=_one_of(GraspKind, one.kind, f"kind of a grasp of object {one.object_id}"),
         score=float(one.score),
         parts=MappingProxyType(dict(zip(one.part_names, map(float, one.part_scores), strict=True))),
     )
@@ -76,7 +119,7 @@ def _obstacle(one: Message) -> ObstacleSegment:
     known = bool((size_m > 0).any())
     return ObstacleSegment(
         id=int(one.id),
-        kind=ObstacleKind(one.kind),
+        kind=_one_of(ObstacleKind, one.kind, f"kind of obstacle {one.id}"),
         points=np.zeros((0, 3), np.float32),
         colors=np.zeros((0, 3), np.uint8),
         box=OrientedBox(_xyz(one.box_pose.position), _rotation(one.box_pose), size_m) if known else None,
@@ -92,7 +135,7 @@ def _track(one: Message, width: int, height: int) -> Track:
     return Track(
         id=int(one.id),
         label=str(one.label),
-        state=ObjectState(one.state),
+        state=_one_of(ObjectState, one.state, f"state of object {one.id}"),
         score=float(one.score),
         mask_score=float(one.mask_score),
         mask=_mask(one, width, height),

@@ -90,7 +90,7 @@ def with_settings(config: T, values: Mapping[str, Any]) -> T:
     changes: dict[str, Any] = {}
     groups: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
-        head, _, rest = name.partition(".")
+        head, _, rest = str(name).partition(".")  # YAML has keys that are no text: `0: 1`, `yes: no`
         if head not in known:
             raise ConfigError(f"unknown setting {name!r}: known here are {', '.join(known)}")
         if is_dataclass(known[head]) and rest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from scipy.spatial.transform import Rotation
 from tabletop import frame_at, scene_with_all
 from test_messages import HEIGHT, WIDTH, make_scene
 
+from sam_perception.errors import MalformedMessage
 from sam_perception.frame import DepthSource
 from sam_perception.messages import tracked_object_array
 from sam_perception.messages_scene import grasp_target_array, obstacle_array
 from sam_perception.overlay_scene import draw_scene
-from sam_perception.recorded import matrix_from_quaternion, scene_from_objects, with_obstacles
-from sam_perception.scene import Scene
+from sam_perception.recorded import matrix_from_quaternion, scene_from_objects, with_grasps, with_obstacles
+from sam_perception.scene import ObjectState, Scene
 from sam_perception.sinks.bag import BagSink
 from sam_perception.sinks.bag_types import BagTypes, full_name, typestore
 from sam_perception.sources.results import read_scenes
@@ -86,6 +88,31 @@ def test_names_from_detectors_and_where_depth_comes_from_survive() -> None:
     around = with_obstacles(back, obstacle_array(types, scene))
     assert around.around_source is DepthSource.ESTIMATED
     assert grasp_target_array(types, scene).depth_source == 1
+
+
+def test_a_message_that_says_what_cannot_be_is_refused_with_what_was_seen() -> None:
+    types, scene = BagTypes(), make_scene()
+    message = tracked_object_array(types, scene)
+    message.objects[0].state = 200
+    known = ", ".join(f"{state.value} ({state.name})" for state in ObjectState)
+    seen = f"state of object {scene.objects[0].id} is 200, known are {known}; check that its sender is of this version"
+    with pytest.raises(MalformedMessage, match=re.escape(seen)):
+        scene_from_objects(message, WIDTH, HEIGHT)
+    message = tracked_object_array(types, scene)
+    message.depth_source = 77
+    with pytest.raises(MalformedMessage, match="depth_source is 77"):
+        scene_from_objects(message, WIDTH, HEIGHT)
+    message = tracked_object_array(types, scene)
+    with pytest.raises(MalformedMessage, match="a message of objects cannot be read"):
+        scene_from_objects(message, 3, 3)  # masks do not fit
+    grasps = grasp_target_array(types, replace(scene_with_all(), grasp_reasons={9: "too wide"}))
+    grasps.reasons = []
+    with pytest.raises(MalformedMessage, match="a message of grasp targets cannot be read"):
+        with_grasps(scene, grasps)
+    around = obstacle_array(types, scene_with_all())
+    around.segments[0].kind = 99
+    with pytest.raises(MalformedMessage, match=r"kind of obstacle .* is 99"):
+        with_obstacles(scene, around)
 
 
 def test_a_scene_without_masks_has_empty_ones() -> None:

@@ -19,16 +19,49 @@ BASH = shutil.which("bash")
 def test_the_dds_profile_is_chosen_unless_one_was(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rclpy")
     names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-    for name in names:
-        monkeypatch.delenv(name, raising=False)
-    _ros_environment.ensure_ros_environment()
-    assert [Path(os.environ[name]).name for name in names] == ["fastdds_images.xml"] * 2
-    assert Path(os.environ[names[0]]).is_file()
-    monkeypatch.setenv(names[0], "/mine.xml")
-    monkeypatch.delenv(names[1])
-    _ros_environment.ensure_ros_environment()
-    assert os.environ[names[0]] == "/mine.xml"
-    assert names[1] not in os.environ
+    for distribution, read, ignored in (("jazzy", *names), ("kilted", *reversed(names))):
+        monkeypatch.setenv("ROS_DISTRO", distribution)
+        for name in names:
+            monkeypatch.setenv(name, "")
+        monkeypatch.setenv(ignored, "/mine.xml")  # which Fast DDS does not read: nothing was chosen yet
+        _ros_environment.ensure_ros_environment()
+        assert Path(os.environ[read]).name == "fastdds_images.xml"
+        assert Path(os.environ[read]).is_file()
+        monkeypatch.setenv(read, "/mine.xml")
+        monkeypatch.delenv(ignored)
+        _ros_environment.ensure_ros_environment()
+        assert os.environ[read] == "/mine.xml"
+        assert ignored not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("distribution", "library", "expected"),
+    [
+        ("humble", "", "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        ("iron", "", "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        ("jazzy", "", "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        ("kilted", "", "FASTDDS_DEFAULT_PROFILES_FILE"),
+        ("rolling", "", "FASTDDS_DEFAULT_PROFILES_FILE"),
+        ("", "libfastrtps.so.2.14", "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        ("", "libfastdds.so.3.2", "FASTDDS_DEFAULT_PROFILES_FILE"),
+    ],
+)
+def test_the_variable_is_the_one_that_this_fast_dds_reads(
+    tmp_path: Path, distribution: str, library: str, expected: str
+) -> None:
+    (tmp_path / "lib").mkdir()
+    if library:
+        (tmp_path / "lib" / library).touch()
+    assert _ros_environment.fast_dds_variable(distribution, tmp_path) == expected
+
+
+def test_the_installed_fast_dds_reads_the_variable_that_is_chosen() -> None:
+    libraries = sorted((Path(sys.prefix) / "lib").glob("libfast[rd][td][ps]*.so"))
+    if not libraries or os.environ.get("ROS_DISTRO"):
+        pytest.skip("no Fast DDS among the wheels")
+    names = {"FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"}
+    text = libraries[0].read_bytes()
+    assert {name for name in names if name.encode() in text} == {_ros_environment.fast_dds_variable("", sys.prefix)}
 
 
 def test_a_missing_ros_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from xml.etree import ElementTree
 
-from sam_perception._ros_environment import shared_file
+from sam_perception._ros_environment import FAST_DDS_2, FAST_DDS_3, fast_dds_variable, shared_file
 from sam_perception.commands.doctor_machine import FAIL, OK, WARN, Finding, Machine
 
 _FAST_DDS = ("rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp")
-_PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 _SEGMENT_BYTES = 8 * 2**20  # a few images of 1280x720
 _SHARED_MEMORY_BYTES = 256 * 2**20
 _SOCKET_BYTES = 8 * 2**20
+_CYCLONE_ASKS = 2**20  # for a socket's receive buffer, unless told otherwise
+# As Cyclone DDS has them.
+_UNITS = {"b": 1, "kb": 2**10, "kib": 2**10, "mb": 2**20, "mib": 2**20, "gb": 2**30, "gib": 2**30}
 
 
 def check_ros(machine: Machine) -> Finding:
@@ -90,27 +95,105 @@ def check_profile(machine: Machine) -> Finding:
         return _check_fast_dds(machine)
     if machine.rmw != "rmw_cyclonedds_cpp":
         return Finding("dds profile", OK, f"nothing is known to be needed for {machine.rmw}")
+    return _check_cyclone(machine)
+
+
+def _check_cyclone(machine: Machine) -> Finding:
+    """What is asked for by $CYCLONEDDS_URI, and what of it the kernel grants."""
     held = int(machine.read("proc/sys/net/core/rmem_max") or 0)
-    if held >= _SOCKET_BYTES:
-        return Finding("dds profile", OK, f"Cyclone DDS, receive buffers up to {held // 1024} KiB")
-    return Finding(
-        "dds profile",
-        WARN,
-        f"Cyclone DDS with receive buffers up to {held // 1024} KiB: images in many pieces get lost",
-        f"sudo sysctl -w net.core.rmem_max={2**31 - 1}",
-    )
+    ours = shared_file("config/cyclonedds_images.xml")
+    cure = f"export CYCLONEDDS_URI=file://{ours or '/path/to/sam_perception/config/cyclonedds_images.xml'}"
+    uri = machine.environ.get("CYCLONEDDS_URI", "")
+    try:
+        least, most = _cyclone_buffer(uri)
+    except (OSError, ElementTree.ParseError, ValueError) as error:
+        text = f"CYCLONEDDS_URI={uri} cannot be read ({error}), and no node starts with it"
+        return Finding("dds profile", FAIL, text, cure)
+    if least > held:
+        text = (
+            f"CYCLONEDDS_URI demands a receive buffer of {_kib(least)}, the kernel grants {_kib(held)}: no node starts"
+        )
+        return Finding("dds profile", FAIL, text, f"sudo sysctl -w net.core.rmem_max={least}, or leave the minimum out")
+    if max(least, most) < _SOCKET_BYTES:
+        by = "CYCLONEDDS_URI asks" if uri else "without CYCLONEDDS_URI Cyclone DDS asks"
+        text = (
+            f"{by} for receive buffers of {_kib(max(least, most))} only, in a camera driver or `ros2 bag play` started "
+            "in this terminal (this package's nodes set their own where none is set): images in many pieces get lost"
+        )
+        return Finding("dds profile", WARN, text, cure)
+    if held < _SOCKET_BYTES:
+        text = (
+            f"Cyclone DDS asks for receive buffers of {_kib(max(least, most))}, the kernel grants {_kib(held)}: images "
+            "in many pieces get lost"
+        )
+        return Finding("dds profile", WARN, text, f"sudo sysctl -w net.core.rmem_max={2**31 - 1}")
+    return Finding("dds profile", OK, f"Cyclone DDS, receive buffers of {_kib(min(max(least, most), held))}")
+
+
+def _kib(size: int) -> str:
+    return f"{size // 1024} KiB"
+
+
+def _cyclone_buffer(uri: str) -> tuple[int, int]:
+    """Bytes of receive buffer that are demanded and asked for; later parts of the list have the last word.
+
+    Raises:
+        OSError: a file cannot be read.
+        ParseError: it is no XML.
+        ValueError: a size that is none.
+    """
+    least, most = 0, _CYCLONE_ASKS
+    for text in _cyclone_parts(uri):
+        plain = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+        for match in re.finditer(r"<MinimumSocketReceiveBufferSize\s*>([^<]*)<", plain, re.IGNORECASE):
+            least = _bytes(match[1], least)  # up to Cyclone DDS 0.9
+        for match in re.finditer(r"<SocketReceiveBufferSize\b([^>]*)>", plain, re.IGNORECASE):
+            given = dict(re.findall(r"""\b(min|max)\s*=\s*["']([^"']*)""", match[1], re.IGNORECASE))
+            least, most = _bytes(given.get("min", ""), least), _bytes(given.get("max", ""), most)
+    return least, most
+
+
+def _cyclone_parts(uri: str) -> Iterator[str]:
+    """The configurations of a list of files and of XML written out, with commas between.
+
+    What is written out may leave out tags' names and whole closing tags, so that no parser of XML takes it.
+    """
+    rest = uri.strip(", \t\n")
+    while rest:
+        if rest.startswith("<"):
+            end = re.search(r">\s*,\s*(?=[^<\s,])", rest)
+            part, rest = (rest[: end.start() + 1], rest[end.end() :]) if end else (rest, "")
+        else:
+            name, _, rest = rest.partition(",")
+            part = Path(name.strip().removeprefix("file://")).read_text(encoding="utf-8")
+            ElementTree.fromstring(part)  # noqa: S314  (the user's own file)
+        yield part
+        rest = rest.strip(", \t\n")
+
+
+def _bytes(text: str, default: int) -> int:
+    """A size as Cyclone DDS writes it: `32MiB`, `65500 B`, `default`."""
+    if text.strip().lower() in ("", "default"):
+        return default
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", text)
+    if match is None or match[2].lower() not in _UNITS:
+        raise ValueError(f"{text!r} is no size")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
 def _check_fast_dds(machine: Machine) -> Finding:
     ours = shared_file("config/fastdds_images.xml")
-    cure = f"export FASTRTPS_DEFAULT_PROFILES_FILE={ours or 'sam_perception/config/fastdds_images.xml'}"
-    given = next((machine.environ[name] for name in _PROFILES if machine.environ.get(name)), None)
-    if given is None:
+    variable = fast_dds_variable(machine.environ.get("ROS_DISTRO", ""), machine.prefix)
+    cure = f"export {variable}={ours or 'sam_perception/config/fastdds_images.xml'}"
+    given = machine.environ.get(variable)
+    if not given:
+        other = FAST_DDS_3 if variable == FAST_DDS_2 else FAST_DDS_2
+        what = f"{other} is set, which this ROS' Fast DDS does not read: " if machine.environ.get(other) else ""
         return Finding(
             "dds profile",
             WARN,
-            "this package's nodes set their own, but a camera driver or `ros2 bag play` started in this terminal has "
-            "512 KiB of shared memory, less than an image",
+            f"{what}this package's nodes set their own, but a camera driver or `ros2 bag play` started in this "
+            "terminal has 512 KiB of shared memory, less than an image",
             cure,
         )
     try:

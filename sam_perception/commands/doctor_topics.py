@@ -76,11 +76,11 @@ def _heard(role: str, topic: str, seen: Mapping[str, Any] | None, seconds: float
         return Finding(
             role,
             FAIL,
-            f"{topic} is published by {nodes}, but nothing came in {seconds:g} s",
+            f"{topic} is published by {nodes} ({_offers(seen)}), but nothing came in {seconds:g} s",
             "if the publisher is alive, its messages are lost: give its terminal the DDS profile (see above)",
         )
     picture = f", {seen['encoding']} {seen['width']}x{seen['height']}" if "encoding" in seen else ""
-    text = f"{topic}: {seen['rate_hz']:.1f} Hz{picture} in {seen.get('frame_id')!r} from {nodes}"
+    text = f"{topic}: {seen['rate_hz']:.1f} Hz{picture} in {seen.get('frame_id')!r} from {nodes} ({_offers(seen)})"
     if len(seen["publishers"]) > 1:
         return Finding(role, FAIL, f"{text}: more than one publisher", "stop all but one camera or bag on this topic")
     reads = {"colour": is_color_encoding, "depth": is_depth_encoding}.get(role)
@@ -89,6 +89,11 @@ def _heard(role: str, topic: str, seen: Mapping[str, Any] | None, seconds: float
     if role != "camera_info" and seconds >= 1 and seen["rate_hz"] < _ENOUGH_HZ:
         return Finding(role, WARN, f"{text}: slow", "check the camera's frame rate, light and USB port; DDS profile")
     return Finding(role, OK, text)
+
+
+def _offers(seen: Mapping[str, Any]) -> str:
+    """The publishers' QoS; once where they agree."""
+    return "; ".join(dict.fromkeys(f"{end['reliability']}, {end['durability']}" for end in seen["publishers"]))
 
 
 def _option(role: str) -> str:

@@ -37,6 +37,7 @@ class Wiring:
     topic: str  # as it is resolved
     publishers: int
     incompatible: str = ""  # the QoS policy that keeps a publisher from being heard
+    decider: str = ""  # the parameter that decides on the reliability asked for; "": the input's own
 
 
 def diagnose_inputs(health: HealthSnapshot, wiring: Mapping[str, Wiring], config: InputConfig) -> Status:
@@ -86,9 +87,10 @@ def _silence(name: str, stream: StreamHealth, wire: Wiring) -> str:
 
 
 def _incompatible(name: str, wire: Wiring) -> str:
+    decider = wire.decider or f"input.{name}_reliability"
     return (
-        f"a publisher on {wire.topic} offers another {wire.incompatible} than is asked for: set "
-        f"input.{name}_reliability to best_effort, or make the publisher reliable"
+        f"a publisher on {wire.topic} offers another {wire.incompatible} than is asked for: set {decider} to "
+        "best_effort, or make the publisher reliable"
     )
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from sensor_msgs.msg import CameraInfo, Image
 
 from sam_perception.errors import InvalidIntrinsics
@@ -18,6 +17,7 @@ from sam_perception.ros.camera_info import InfoMatcher
 from sam_perception.ros.complaints import LOG_AGAIN_S
 from sam_perception.ros.diagnosis import Wiring
 from sam_perception.ros.health import CAMERA_INFO, COLOR, DEPTH, Health
+from sam_perception.ros.qos import SUBSCRIPTION, override_of, overriding, unheeded
 from sam_perception.ros.settings import NodeConfig
 from sam_perception.ros.synchronizer import make_synchronizer
 
@@ -70,7 +70,6 @@ class Inputs:
         self._node, self._health = node, health
         self._on_pair, self._on_error = on_pair, on_error
         self._infos = InfoMatcher(self._matched, self._without_info)
-        self._incompatible = dict.fromkeys(TOPICS, "")
         self._changed_s = -LOG_AGAIN_S  # when a change of camera_info was logged last
         self._synchronizer = make_synchronizer(
             config.sync.backend,
@@ -99,24 +98,30 @@ class Inputs:
         self._subscriptions = {}
 
     def wiring(self) -> dict[str, Wiring]:
-        """What DDS says about each topic."""
+        """What DDS says about each topic, as it is now: a publisher that has gone is in nobody's way."""
         return {
             name: Wiring(
                 subscription.topic_name,
                 self._node.count_publishers(subscription.topic_name),
-                self._incompatible[name],
+                unheeded(self._node, subscription),
+                self._decider(name),
             )
             for name, subscription in self._subscriptions.items()
         }
+
+    def _decider(self, name: str) -> str:
+        """The parameter that decides on the reliability of an input."""
+        given = override_of(self._node, TOPICS[name], SUBSCRIPTION, QoSPolicyKind.RELIABILITY)
+        return given or f"input.{name}_reliability"
 
     def _subscribe(
         self, name: str, kind: Any, callback: Callable[[Any], None], reliability: str, queue_depth: int
     ) -> Any:
         def on_incompatible(event: Any) -> None:
-            self._incompatible[name] = qos_policy_name_from_kind(event.last_policy_kind)
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
             self._node.get_logger().warning(
-                f"{TOPICS[name]}: a publisher offers another {self._incompatible[name]} than input.{name}_reliability "
-                "asks for; nothing will come from it"
+                f"{TOPICS[name]}: a publisher offers another {policy} than {self._decider(name)} asks for; nothing "
+                "will come from it"
             )
 
         return self._node.create_subscription(
@@ -125,7 +130,7 @@ class Inputs:
             callback,
             make_qos(reliability, queue_depth),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=on_incompatible),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=overriding(self._node, TOPICS[name], SUBSCRIPTION),
         )
 
     def _on_color(self, msg: Image) -> None:

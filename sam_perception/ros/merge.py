@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from sam_perception.errors import PerceptionError
 
-_SPIN_S = 0.2
+_END_S = 1.0  # for a callback in work to come to its end
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Merge until SIGINT or SIGTERM; 0 then, 2 where the node cannot be started."""
+    """Merge until SIGINT or SIGTERM; 0 then, 1 where every callback fails, 2 where the node cannot be started."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -25,6 +25,7 @@ def main(args: Sequence[str] | None = None) -> int:
     from rclpy.signals import SignalHandlerOptions
 
     from sam_perception.ros.merge_node import MergeNode
+    from sam_perception.ros.spinning import Spinner
 
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -35,11 +36,13 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    while not stop.is_set():
-        executor.spin_once(timeout_sec=_SPIN_S)
-    node.destroy_node()
-    rclpy.try_shutdown()
-    return 0
+    spinner = Spinner(executor, stop, "merge_node", failed=lambda error: node.refuse("", error))
+    spinner.start()
+    stop.wait()
+    if spinner.end(_END_S):
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 1 if spinner.failed else 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from sam_perception.errors import ConfigError, TransformError
+from sam_perception.errors import ConfigError, MalformedMessage, PerceptionError, StampError, TransformError
 from sam_perception.geometry.merging import MergeConfig, Merged, ObjectMerger
 from sam_perception.markers import markers
 from sam_perception.messages import tracked_object_array
 from sam_perception.recorded import scene_from_objects
+from sam_perception.ros.complaints import Complaints
+from sam_perception.ros.health import Health
 from sam_perception.ros.inputs import make_qos
 from sam_perception.ros.message_types import RosTypes, message_class
 from sam_perception.ros.parameters import declared_once
+from sam_perception.ros.qos import unheard
 from sam_perception.ros.transforms import make_transforms
 from sam_perception.scene import Scene
 from sam_perception.settings import Validated, setting
@@ -28,6 +31,18 @@ from sam_perception.sources.extrinsics import Extrinsics, read_extrinsics
 
 _TYPES = RosTypes()
 _KEPT_S = 10.0  # of moving frames
+_SIDE_PX = 16_384  # of an image, at most: a message with more in it would take all memory
+_RECENT_S = 5.0  # what is older makes no warning any more
+
+
+@dataclass
+class _Trouble:
+    """One kind of refusal."""
+
+    text: str
+    seen_s: float
+    new: int = 0  # since diagnostics were sent
+    count: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,12 +73,13 @@ class MergeNode(Node):  # type: ignore[misc]  # rclpy is not typed
         cameras = self._config.cameras.split()
         self._known = _extrinsics(self._config, cameras)
         self._frame = self._config.frame or (self._known.frame if self._known else "")
+        self._complaints = Complaints(Health(), self.get_logger())
+        self._troubles: dict[tuple[str, str], _Trouble] = {}  # by camera and kind
         self._transforms = None
         if self._known is None:
-            self._transforms = make_transforms(self, "auto", _KEPT_S, self._complain)
+            self._transforms = make_transforms(self, "auto", _KEPT_S, partial(self.refuse, ""))
         self._merger = ObjectMerger(self._config.merge)
         self._scenes: dict[str, Scene] = {}
-        self._troubles: Counter[str] = Counter()
         self._published, self._members, self._newest_ns = 0, "", 0
         qos = make_qos("reliable", 5)
         self._objects = self.create_publisher(message_class("sam_perception/TrackedObjectArray"), "~/objects", qos)
@@ -77,10 +93,27 @@ class MergeNode(Node):  # type: ignore[misc]  # rclpy is not typed
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(self._config.diagnostics_period_s, self.publish_diagnostics, clock=steady)
 
+    def refuse(self, camera: str, error: Exception) -> None:
+        """Count what cannot be used, put it into diagnostics, and log its kind now and then."""
+        self._complaints.refuse(error)
+        kind = error.kind if isinstance(error, PerceptionError) else type(error).__name__
+        trouble = self._troubles.setdefault((camera, kind), _Trouble("", 0.0))
+        trouble.text, trouble.seen_s = str(error), time.monotonic()
+        trouble.new, trouble.count = trouble.new + 1, trouble.count + 1
+
     def _on_objects(self, camera: str, msg: Any) -> None:
-        width = max((o.roi.x_offset + o.roi.width for o in msg.objects), default=1)
-        height = max((o.roi.y_offset + o.roi.height for o in msg.objects), default=1)
-        scene = scene_from_objects(msg, max(1, width), max(1, height))
+        try:
+            scene = _scene_of(msg)
+        except Exception as error:  # by whatever: the next message is another one
+            self.refuse(camera, error)
+            return
+        try:
+            self._take(camera, scene)
+        except Exception as error:
+            self._scenes.pop(camera, None)  # else the other cameras' messages would fail by it too
+            self.refuse(camera, error)
+
+    def _take(self, camera: str, scene: Scene) -> None:
         before = self._scenes.get(camera)
         if before is not None and scene.stamp_ns < before.stamp_ns:
             # Time has gone back, as when a bag starts again: what the others said belongs to the time before.
@@ -100,7 +133,7 @@ class MergeNode(Node):  # type: ignore[misc]  # rclpy is not typed
             try:
                 places[camera] = self._place(camera, scene)
             except TransformError as error:
-                self._complain(error)
+                self.refuse(camera, error)
         if not places:
             return None
         return self._merger.merge({name: self._scenes[name] for name in places}, places, self._frame)
@@ -121,19 +154,25 @@ class MergeNode(Node):  # type: ignore[misc]  # rclpy is not typed
         if self._markers.get_subscription_count() > 0:
             self._markers.publish(markers(_TYPES, merged.scene))
 
-    def _complain(self, error: Exception) -> None:
-        text = str(error)
-        if text not in self._troubles:
-            self.get_logger().warning(text)
-        self._troubles[text] += 1
-
     def publish_diagnostics(self) -> None:
         """Send who sees what, and what has gone wrong since the last time."""
         silent = [camera for camera in self._config.cameras.split() if camera not in self._scenes]
         problems = [f"nothing yet from {camera}: is its perception node active?" for camera in silent]
-        problems += [f"{text} ({count} times)" for text, count in self._troubles.items()]
-        self._troubles.clear()
+        for (camera, kind), trouble in sorted(self._troubles.items()):
+            if trouble.new or time.monotonic() - trouble.seen_s < _RECENT_S:
+                of = f"{camera}: " if camera else ""
+                problems.append(f"{of}{kind}: {trouble.text} ({trouble.count} times)")
+            trouble.new = 0
+        for publisher in (self._objects, self._markers):
+            policy = unheard(self, publisher)
+            if policy:
+                problems.append(
+                    f"a subscriber of {publisher.topic_name} asks for more {policy} than is offered and gets nothing: "
+                    "ask for volatile there"
+                )
         values = {"objects": self._members, "messages": str(self._published), "frame": self._frame}
+        for (camera, kind), trouble in sorted(self._troubles.items()):
+            values[f"refused {camera or 'transform'}: {kind}"] = str(trouble.count)
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
         array.status = [
@@ -145,6 +184,27 @@ class MergeNode(Node):  # type: ignore[misc]  # rclpy is not typed
             )
         ]
         self._diagnostics.publish(array)
+
+
+def _scene_of(msg: Any) -> Scene:
+    """What a camera's message says.
+
+    Raises:
+        MalformedMessage: it says what cannot be.
+        StampError: its stamp is negative.
+    """
+    width = max((o.roi.x_offset + o.roi.width for o in msg.objects), default=1)
+    height = max((o.roi.y_offset + o.roi.height for o in msg.objects), default=1)
+    if max(width, height) > _SIDE_PX:
+        raise MalformedMessage(f"an object reaches to pixel {width}, {height}: images have {_SIDE_PX} a side at most")
+    scene = scene_from_objects(msg, max(1, width), max(1, height))
+    if scene.stamp_ns < 0:
+        raise StampError(f"stamp is {scene.stamp_ns * 1e-9:.6f} s: check the clock of the camera's driver")
+    for track in scene.objects:
+        center, covariance = track.centroid, track.covariance
+        if center is not None and covariance is not None and not np.isfinite([*center, *covariance.flat]).all():
+            raise MalformedMessage(f"object {track.id} has a position, and it is {center.tolist()}")
+    return scene
 
 
 def _extrinsics(config: MergeNodeConfig, cameras: list[str]) -> Extrinsics | None:

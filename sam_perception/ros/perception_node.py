@@ -16,6 +16,7 @@ from sam_perception.errors import PerceptionError, TransformError
 from sam_perception.perception import Perception
 from sam_perception.ros import diagnosis
 from sam_perception.ros.clicks import Clicks
+from sam_perception.ros.clock_watch import ClockWatch
 from sam_perception.ros.complaints import Complaints
 from sam_perception.ros.console import Console, NodeBackend
 from sam_perception.ros.diagnosis import Status
@@ -27,6 +28,7 @@ from sam_perception.ros.pipeline import Pipeline
 from sam_perception.ros.publishers import Outputs
 from sam_perception.ros.resume import ObjectStore, store_path
 from sam_perception.ros.services import Services
+from sam_perception.ros.synchronizer import check_backend
 from sam_perception.ros.watchdog import Watchdog
 from sam_perception.ros.whereabouts import Whereabouts
 
@@ -96,6 +98,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         config = self._settings.perception
         self.get_logger().info(f"loading model {config.model} on {config.device}")
         try:
+            check_backend(self._settings.node.sync.backend)
             with logged_to(self.get_logger()):  # compiling a model takes minutes, and says how far it is
                 perception = self._make_perception(config)
             self._whereabouts = Whereabouts(self, self._settings.node, self._on_prompt_error)
@@ -115,7 +118,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
             self._scene_outputs,
             self._store,
             self._health,
-            self._now_ns,
+            ClockWatch(self._now_ns, lambda: bool(self.get_clock().ros_time_is_active)),
             self.get_logger(),
             self._whereabouts,
             self._settings.node.target_rate_hz,
@@ -234,7 +237,8 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not typed
         if self._watchdog is not None:
             statuses.append(self._watchdog.status())
         if self._scene_outputs is not None:
-            statuses.append(diagnosis.diagnose_outputs(self._scene_outputs.unheard))
+            moved = self._whereabouts.unheard if self._whereabouts is not None else {}
+            statuses.append(diagnosis.diagnose_outputs(self._scene_outputs.unheard | moved))
         statuses += self._whereabouts.statuses() if self._whereabouts is not None else []
         statuses.append(diagnosis.diagnose_latency(health))
         statuses.append(diagnosis.diagnose_deadline(pipeline.deadline))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from sam_perception.errors import PerceptionError, PromptError, SinkError, Stage
 from sam_perception.frame import RgbdFrame
 from sam_perception.geometry import lift_scene
 from sam_perception.perception import LOST_WITH, Perception, Wanted
+from sam_perception.ros.clock_watch import ClockWatch
 from sam_perception.ros.complaints import Complaints
 from sam_perception.ros.convert import frame_from_msgs
 from sam_perception.ros.deadline import Deadline, DeadlineReport, Plan
@@ -31,8 +32,6 @@ from sam_perception.ros.watchdog import Work
 from sam_perception.ros.whereabouts import Whereabouts
 from sam_perception.ros.worker import LatestWorker
 from sam_perception.scene import Regions, Scene
-
-_SAME_CLOCK_MS = 60_000.0  # an older image is a replay, whose stamps are of another time
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +51,7 @@ class Pipeline:
         outputs: where scenes go.
         store: keeps the objects for a node that starts again after a crash.
         health: counts, times and errors go here.
-        now_ns: the node's clock, to tell how old an image is when its results go out.
+        clock: the node's, to tell how old an image is when its results go out.
         logger: rclpy's.
         whereabouts: knows the camera's pose, and publishes in other frames.
         target_rate_hz: frames per second to be kept by doing less; 0: everything is always done.
@@ -64,14 +63,14 @@ class Pipeline:
         outputs: Outputs,
         store: ObjectStore,
         health: Health,
-        now_ns: Callable[[], int],
+        clock: ClockWatch,
         logger: Any,
         whereabouts: Whereabouts | None = None,
         target_rate_hz: float = 0.0,
     ) -> None:
         self.desk = ObjectDesk(perception.config.max_objects)
         self._perception, self._outputs, self._store, self._health = perception, outputs, store, health
-        self._now_ns, self._whereabouts = now_ns, whereabouts
+        self._clock, self._whereabouts = clock, whereabouts
         self._lock = threading.Lock()
         self._newest: Processed | None = None
         self._recent: deque[Processed] = deque(maxlen=perception.config.tracker.feature_cache_frames)
@@ -265,9 +264,9 @@ class Pipeline:
             "publish": (end_s - stepped_s) * 1e3,
             "receive to publish": (end_s - pair.received_s) * 1e3,
         }
-        age_ms = (self._now_ns() - frame.stamp_ns) * 1e-6
-        if 0 <= age_ms < _SAME_CLOCK_MS:
-            latencies_ms["stamp to publish"] = age_ms
+        age_s = self._clock.age_s(frame.stamp_ns)
+        if age_s is not None and age_s >= 0:
+            latencies_ms["stamp to publish"] = age_s * 1e3
         change = self._deadline.spent((end_s - start_s) * 1e3)
         if change:
             self._complaints.note(change)
@@ -292,7 +291,7 @@ class Pipeline:
     def _tell(self, scene: Scene) -> None:
         for reason in scene.rejected:
             self.refuse(PromptError(reason))
-        for note in scene.notes:
+        for note in (*scene.notes, *self._clock.look(scene.stamp_ns)):
             self._complaints.note(note)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import qos_policy_name_from_kind
-from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from sam_perception import messages, messages_scene
 from sam_perception.config import GraspConfig
@@ -20,6 +19,7 @@ from sam_perception.messages import Message
 from sam_perception.perception import Wanted
 from sam_perception.ros.inputs import make_qos
 from sam_perception.ros.message_types import RosTypes, message_class
+from sam_perception.ros.qos import PUBLISHER, overriding, unheard
 from sam_perception.ros.settings import OutputConfig
 from sam_perception.scene import Scene
 from sam_perception.stages import StageError
@@ -94,19 +94,19 @@ class Outputs:
 
     def __init__(self, node: LifecycleNode, config: OutputConfig, outputs: Mapping[str, Output] = OUTPUTS) -> None:
         self._node, self._config, self._outputs = node, config, outputs
-        self._unheard: dict[str, str] = {}
         self._publishers: dict[str, Any] = {topic: self._publisher(topic, o.kind) for topic, o in outputs.items()}
 
     @property
     def unheard(self) -> dict[str, str]:
-        """By topic, the QoS policy for which a subscriber gets nothing."""
-        return dict(self._unheard)
+        """By topic, the QoS policy for which a subscriber that is there now gets nothing."""
+        policies = {topic: unheard(self._node, publisher) for topic, publisher in self._publishers.items()}
+        return {topic: policy for topic, policy in policies.items() if policy}
 
     def _publisher(self, topic: str, kind: str) -> Any:
         def on_incompatible(event: Any) -> None:
-            self._unheard[topic] = qos_policy_name_from_kind(event.last_policy_kind)
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
             self._node.get_logger().warning(
-                f"{topic}: a subscriber asks for more {self._unheard[topic]} than is offered, and gets nothing"
+                f"{topic}: a subscriber asks for more {policy} than is offered, and gets nothing"
             )
 
         return self._node.create_lifecycle_publisher(
@@ -114,7 +114,7 @@ class Outputs:
             topic,
             make_qos(self._config.reliability, self._config.queue_depth),
             event_callbacks=PublisherEventCallbacks(incompatible_qos=on_incompatible),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=overriding(self._node, topic, PUBLISHER),
         )
 
     def wanted(self) -> frozenset[str]:

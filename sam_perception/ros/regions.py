@@ -15,6 +15,7 @@ from sam_perception.errors import PerceptionError
 from sam_perception.messages import Message, MessageTypes
 from sam_perception.ros.message_types import RosTypes
 from sam_perception.ros.pipeline import Pipeline
+from sam_perception.ros.qos import SERVICE_QUEUE
 from sam_perception.ros.region_desk import RegionDesk
 from sam_perception.scene import Region, Regions
 from sam_perception.srv import SegmentEverything
@@ -35,9 +36,8 @@ class RegionService:
 
     def __init__(self, node: LifecycleNode, working: Callable[[], Pipeline]) -> None:
         self._node, self._working = node, working
-        node.create_service(
-            SegmentEverything, "~/segment_everything", self._answer, callback_group=ReentrantCallbackGroup()
-        )
+        how: dict[str, Any] = {"qos_profile": SERVICE_QUEUE, "callback_group": ReentrantCallbackGroup()}
+        node.create_service(SegmentEverything, "~/segment_everything", self._answer, **how)
 
     async def _answer(self, _: Any, response: Any) -> Any:
         try:

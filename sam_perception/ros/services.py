@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 
 from sam_perception import messages
@@ -19,13 +18,12 @@ from sam_perception.ros.convert import prompt_from_msg
 from sam_perception.ros.detections import DetectionInput
 from sam_perception.ros.message_types import RosTypes, message_class
 from sam_perception.ros.pipeline import Pipeline
+from sam_perception.ros.qos import SERVICE_QUEUE
 from sam_perception.ros.region_desk import RegionDesk
 from sam_perception.ros.regions import RegionService
 from sam_perception.srv import AddObject, ListObjects, RemoveObject, RenameObject
 
 _TYPES = RosTypes()
-# Requests that may come at once: the usual 10 lose what comes in a burst, and its caller waits for ever.
-_SERVICE_QUEUE = QoSProfile(depth=1000)
 _PROMPT_QUEUE = 32  # clicks of a person or boxes of a detector that may come at once
 
 
@@ -45,11 +43,11 @@ class Services:
         on_error: Callable[[Exception], None],
     ) -> None:
         self._node, self._pipeline, self._on_error = node, pipeline, on_error
-        node.create_service(AddObject, "~/add_object", self._safe(self._add), qos_profile=_SERVICE_QUEUE)
-        node.create_service(RemoveObject, "~/remove_object", self._safe(self._remove), qos_profile=_SERVICE_QUEUE)
-        node.create_service(RenameObject, "~/rename_object", self._safe(self._rename), qos_profile=_SERVICE_QUEUE)
-        node.create_service(ListObjects, "~/list_objects", self._safe(self._list), qos_profile=_SERVICE_QUEUE)
-        node.create_service(Trigger, "~/reset", self._safe(self._reset), qos_profile=_SERVICE_QUEUE)
+        node.create_service(AddObject, "~/add_object", self._safe(self._add), qos_profile=SERVICE_QUEUE)
+        node.create_service(RemoveObject, "~/remove_object", self._safe(self._remove), qos_profile=SERVICE_QUEUE)
+        node.create_service(RenameObject, "~/rename_object", self._safe(self._rename), qos_profile=SERVICE_QUEUE)
+        node.create_service(ListObjects, "~/list_objects", self._safe(self._list), qos_profile=SERVICE_QUEUE)
+        node.create_service(Trigger, "~/reset", self._safe(self._reset), qos_profile=SERVICE_QUEUE)
         RegionService(node, self._working)
         DetectionInput(node, self._on_detections, on_error)
         node.create_subscription(message_class("sam_perception/Prompt"), "~/prompt", self._on_prompt, _PROMPT_QUEUE)

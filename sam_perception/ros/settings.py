@@ -36,7 +36,12 @@ class InputConfig(Validated):
 class SyncConfig(Validated):
     """How colour and depth become pairs."""
 
-    backend: str = setting("auto", "auto: message_filters where it is installed, else builtin", choices=BACKENDS)
+    backend: str = setting(
+        "auto",
+        "auto, builtin: our own, which waits until no nearer partner can come; message_filters: ROS' own, less those "
+        "of its pairs that are half the images' period apart or more (one lost image would shift all after it)",
+        choices=BACKENDS,
+    )
     slop_s: float = setting(0.02, "stamps of colour and depth may differ by this much", low=0.0, high=1.0)
     queue_size: int = setting(10, "images of a kind that wait for a partner", low=1, high=1000)
 

@@ -1,7 +1,8 @@
 """Colour and depth images to pairs.
 
-`message_filters` does it where it is installed, our own synchroniser otherwise; both behind
-`make_synchronizer`. Either way every image that finds no partner is counted.
+Our own synchroniser does it, or `message_filters` where that is asked for; both behind `make_synchronizer`.
+Either way every image that finds no partner is counted, and one lost image costs one pair: it never
+leaves the following ones with a partner of another moment.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Generic, Protocol, TypeVar
 
-from sam_perception.errors import StampError
+from sam_perception.errors import ConfigError, StampError
+from sam_perception.messages import stamp_ns_of
 from sam_perception.stamps import JUMP_NS, StampOrder
 
 Item = TypeVar("Item")
@@ -36,7 +38,7 @@ class Synchronizer(Protocol):
 
 
 def make_synchronizer(backend: str, *, slop_ns: int, queue_size: int, on_pair: OnPair, on_drop: OnDrop) -> Synchronizer:
-    """The synchroniser named `backend`; auto takes message_filters where it is installed.
+    """The synchroniser named `backend`; auto is builtin, wherever it runs.
 
     Args:
         backend: one of `BACKENDS`.
@@ -44,25 +46,40 @@ def make_synchronizer(backend: str, *, slop_ns: int, queue_size: int, on_pair: O
         queue_size: images of a kind that wait for a partner.
         on_pair: called with colour and depth.
         on_drop: called with a cause and a count.
+
+    Raises:
+        ConfigError: message_filters is asked for, and not installed.
     """
-    available = find_spec("message_filters") is not None
-    if backend == "message_filters" or (backend == "auto" and available):
+    check_backend(backend)
+    if backend == "message_filters":
         return MessageFiltersSynchronizer(slop_ns, queue_size, on_pair, on_drop)
     return PairSynchronizer(slop_ns, queue_size, on_pair, on_drop)
 
 
-class _Stream(Generic[Item]):
-    """One kind of image, in order of stamps."""
+def check_backend(backend: str) -> None:
+    """Refuse a backend that is not here.
+
+    Raises:
+        ConfigError: message_filters is asked for, and not installed.
+    """
+    if backend == "message_filters" and find_spec("message_filters") is None:
+        raise ConfigError(
+            "sync.backend is message_filters, which is not installed: install ros-<distro>-message-filters, or set it "
+            "to auto"
+        )
+
+
+class _Pace:
+    """How the stamps of one kind of image follow each other."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.queue: deque[tuple[int, Item]] = deque()
         self.newest_ns: int | None = None
         self._gaps: deque[int] = deque(maxlen=_GAPS)
         self._order = StampOrder()
 
-    def enter(self, stamp_ns: int, item: Item) -> bool:
-        """Queue an image; whether the stream has jumped back in time."""
+    def follow(self, stamp_ns: int) -> bool:
+        """Take the stamp as the newest one; whether the stream has jumped back in time."""
         try:
             jumped = self._order.check(stamp_ns)
         except StampError as error:
@@ -73,13 +90,26 @@ class _Stream(Generic[Item]):
         elif self.newest_ns is not None:
             self._gaps.append(stamp_ns - self.newest_ns)
         self.newest_ns = stamp_ns
-        self.queue.append((stamp_ns, item))
         return jumped
 
     @property
     def least_gap_ns(self) -> int:
         """No two images of this stream are nearer to each other, as far as one has seen."""
         return min(self._gaps, default=0)
+
+
+class _Stream(_Pace, Generic[Item]):
+    """One kind of image, in order of stamps."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.queue: deque[tuple[int, Item]] = deque()
+
+    def enter(self, stamp_ns: int, item: Item) -> bool:
+        """Queue an image; whether the stream has jumped back in time."""
+        jumped = self.follow(stamp_ns)
+        self.queue.append((stamp_ns, item))
+        return jumped
 
     def settled(self, stamp_ns: int, distance_ns: int) -> bool:
         """Whether no image yet to come can be nearer to `stamp_ns` than one at `distance_ns`."""
@@ -176,7 +206,14 @@ class PairSynchronizer(Generic[Item]):
 
 
 class MessageFiltersSynchronizer:
-    """ROS' own approximate synchroniser; items must be messages with a header."""
+    """ROS' own approximate synchroniser, but for pairs that it makes too early; items must be messages with a header.
+
+    It pairs whatever lies within the slop as soon as it comes. Where the slop exceeds the period, as 20 ms do at
+    60 Hz, one lost image makes it pair each image with the one before its own partner from then on. So a
+    pair of unequal stamps is taken only if the two are nearer than half the streams' smallest gap, when no
+    nearer partner can exist or come; of another the older one is dropped, and the newer one goes on waiting.
+    What is older than a pair is dropped with it, so that nothing waits for a partner that cannot come any more.
+    """
 
     def __init__(self, slop_ns: int, queue_size: int, on_pair: OnPair, on_drop: OnDrop) -> None:
         from message_filters import ApproximateTimeSynchronizer, SimpleFilter
@@ -186,8 +223,10 @@ class MessageFiltersSynchronizer:
         # Its slop excludes the bound itself.
         self._synchronizer = ApproximateTimeSynchronizer(list(self._inputs), queue_size, (slop_ns + 1) * 1e-9)
         self._synchronizer.registerCallback(self._paired)
-        self._orders = (StampOrder(), StampOrder())
+        self._paces = (_Pace("color"), _Pace("depth"))
         self._unaccounted = [0, 0]  # images that came and are in no pair and in no count yet
+        self._back: tuple[int, Any] | None = None  # which queue an image goes back to that lost its partner
+        self._made: tuple[int, int] | None = None  # stamps of the pair that was taken
 
     def add_color(self, stamp_ns: int, item: Any) -> None:
         """Take a colour image; raises StampError for a stamp that is repeated or a little too old."""
@@ -198,18 +237,22 @@ class MessageFiltersSynchronizer:
         self._add(1, stamp_ns, item)
 
     def _add(self, index: int, stamp_ns: int, item: Any) -> None:
-        try:
-            jumped = self._orders[index].check(stamp_ns)
-        except StampError as error:
-            raise StampError(f"{('color', 'depth')[index]}: {error}") from None
-        self._orders[index].accept(stamp_ns)
-        if jumped:
+        if self._paces[index].follow(stamp_ns):
             # Full queues throw out their oldest stamp, which after a jump would be the new image.
             for queue in self._synchronizer.queues:
                 for stamp in [s for s in queue if abs(s - stamp_ns) > JUMP_NS or s > stamp_ns]:
                     del queue[stamp]
         self._unaccounted[index] += 1
         self._inputs[index].signalMessage(item)
+        if self._back is not None:  # by now, message_filters has taken both out of its queues
+            kind, newer = self._back
+            self._back = None
+            self._synchronizer.queues[kind][stamp_ns_of(newer.header.stamp)] = newer
+        if self._made is not None:
+            for queue, made_ns in zip(self._synchronizer.queues, self._made, strict=True):
+                for stamp in [s for s in queue if s < made_ns]:
+                    del queue[stamp]
+            self._made = None
         for kind, cause in enumerate((COLOR_ALONE, DEPTH_ALONE)):
             lost = self._unaccounted[kind] - len(self._synchronizer.queues[kind])
             if lost > 0:
@@ -217,6 +260,12 @@ class MessageFiltersSynchronizer:
                 self._on_drop(cause, lost)
 
     def _paired(self, color: Any, depth: Any) -> None:
+        color_ns, depth_ns = stamp_ns_of(color.header.stamp), stamp_ns_of(depth.header.stamp)
+        ahead_ns = color_ns - depth_ns
+        if ahead_ns and 2 * abs(ahead_ns) >= min(pace.least_gap_ns for pace in self._paces):
+            self._back = (0, color) if ahead_ns > 0 else (1, depth)
+            return
+        self._made = (color_ns, depth_ns)
         self._unaccounted[0] -= 1
         self._unaccounted[1] -= 1
         self._on_pair(color, depth)

@@ -90,6 +90,11 @@ class Whereabouts:
         """What of the scene is needed for those who listen in the target frame."""
         return Wanted.MASKS if self._outputs is None else self._outputs.parts(self._outputs.wanted())
 
+    @property
+    def unheard(self) -> dict[str, str]:
+        """As `Outputs.unheard`, of the topics in the target frame."""
+        return {} if self._outputs is None else self._outputs.unheard
+
     def pose_of(self, frame: RgbdFrame) -> CameraPose:
         """What is known of the camera when this frame was taken; what is not known is reported and left out."""
         if frame.stamp_ns < self._newest_ns - JUMP_NS:

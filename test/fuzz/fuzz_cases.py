@@ -236,6 +236,7 @@ def seeds(name: str) -> Iterator[bytes]:
     """Good inputs, and bad ones that somebody has thought of."""
     yield from (b"", b"\0", b"\xff\xfe", b"null", b"[]", b"{}", b"[" * 20_000, b"{" * 20_000, b"- " * 5_000)
     yield from (b"a: 2001-99-99", b"!!bool maybe", b"!!int ''", b"!!float []", b"9" * 5_000, b"&a [*a, *a]", b"1e400")
+    yield from (b"0: 1", b"yes: no", b"null: 1", b"geometry: {0: 1}", b"2001-01-01: 1", b"[{1: 2}]")
     yield from (json.dumps(entry).encode() for entry in SEEDS.get(name, ()))
 
 

@@ -421,3 +421,50 @@ def test_incompatible_reliability_is_said(harness: Harness) -> None:
     harness.client.create_publisher(Image, "/color/image_raw", best_effort)
     status = harness.status("inputs", lambda s: "another RELIABILITY than is asked for" in s.message)
     assert "set input.color_reliability to best_effort" in status.message
+
+
+def test_a_publisher_that_has_gone_is_in_nobodys_way(harness: Harness) -> None:
+    harness.node(input__color_reliability="reliable")
+    best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publisher = harness.client.create_publisher(Image, "/color/image_raw", best_effort)
+    harness.status("inputs", lambda s: "another RELIABILITY than is asked for" in s.message)
+    harness.client.destroy_publisher(publisher)
+    later = itertools.count(1)
+
+    def status() -> Any:
+        harness.send(next(later) * SECOND)  # a camera that does fit
+        return harness.status("inputs", lambda s: values_of(s)["color publishers"] == "1")
+
+    harness.until(lambda: status().level == DiagnosticStatus.OK)
+
+
+def test_the_cure_of_an_override_is_the_override(harness: Harness) -> None:
+    parameter = "qos_overrides./color/image_raw.subscription.reliability"
+    harness.node(input__color_reliability="best_effort", **{parameter: "reliable"})
+    best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    harness.client.create_publisher(Image, "/color/image_raw", best_effort)
+    status = harness.status("inputs", lambda s: "another RELIABILITY than is asked for" in s.message)
+    assert f"set {parameter} to best_effort" in status.message
+    assert "input.color_reliability" not in status.message
+
+
+def test_a_subscriber_that_has_gone_is_told_of_no_more(harness: Harness) -> None:
+    harness.node()
+    late = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE)
+    subscription = harness.client.create_subscription(
+        TrackedObjectArray, "/sam_perception/objects", lambda _: None, late
+    )
+    harness.status("outputs", lambda s: "DURABILITY" in s.message)
+    harness.client.destroy_subscription(subscription)
+    status = harness.status("outputs", lambda s: s.level == DiagnosticStatus.OK)
+    assert status.message == "every subscriber can be served"
+
+
+def test_a_subscriber_in_the_target_frame_that_asks_for_too_much_is_told_of(harness: Harness) -> None:
+    harness.node(target_frame="map")
+    late = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE)
+    topic = "/sam_perception/target_frame/objects"
+    harness.client.create_subscription(TrackedObjectArray, topic, lambda _: None, late)
+    status = harness.status("outputs", lambda s: "DURABILITY" in s.message)
+    assert status.level == DiagnosticStatus.WARN
+    assert "a subscriber of ~/target_frame/objects asks for more DURABILITY" in status.message

@@ -108,6 +108,7 @@ def test_without_a_clock_images_are_processed_and_diagnostics_come(harness: Harn
     harness.objects()
     harness.scene_at(harness.send(50 * SECOND))
     harness.status("frames", lambda s: values_of(s)["processed"] == "1")
+    assert len(said(harness, "use_sim_time is set, and no /clock has come")) == 1
 
 
 def test_a_clock_that_jumps_leaves_images_that_do_not_alone(harness: Harness) -> None:
@@ -120,6 +121,50 @@ def test_a_clock_that_jumps_leaves_images_that_do_not_alone(harness: Harness) ->
         harness.scene_at(harness.send(SECOND + i * SECOND // 10))
     assert tracker.forgotten == 0
     assert notes(harness) == []
+    assert problems(harness) == []
+
+
+def said(harness: Harness, text: str) -> list[str]:
+    values = values_of(harness.status("frames"))
+    return [value for key, value in values.items() if key.startswith("note") and text in value]
+
+
+def test_stamps_of_another_clock_than_the_nodes_are_told_of_once_with_the_cure(harness: Harness) -> None:
+    """A bag that plays while nobody has set use_sim_time."""
+    harness.node()
+    harness.objects()
+    for i in range(4):
+        harness.scene_at(harness.send(50 * SECOND + i * SECOND // 3))
+    (note,) = said(harness, "before the node's clock, which is this machine's")
+    assert "set use_sim_time to true and play it with --clock" in note
+    assert "stamp to publish p50 ms" not in values_of(harness.status("latency"))
+    assert problems(harness) == []
+
+
+def test_a_camera_while_sim_time_is_set_is_told_of_once_with_the_cure(harness: Harness) -> None:
+    node = harness.node(use_sim_time=True)
+    harness.objects()
+    SimTime(harness, node).set(50 * SECOND)
+    for i in range(3):
+        harness.scene_at(harness.send(1_760_000_000 * SECOND + i * SECOND // 3))
+    (note,) = said(harness, "after the node's clock, which is /clock")
+    assert "for a camera set use_sim_time to false" in note
+
+
+def test_a_large_leap_ahead_is_told_of_once_and_objects_are_kept(harness: Harness) -> None:
+    tracker = ColorTracker()
+    node = harness.node(tracker, use_sim_time=True)
+    harness.objects()
+    harness.add(BoxPrompt(3, RED_BOX))
+    time = SimTime(harness, node)
+    for now in (1000, 1001, 8000, 8001):
+        time.set(now * SECOND)
+        (track,) = harness.scene_at(harness.send(now * SECOND)).objects
+        assert (track.id, track.state) == (3, track.TRACKED)
+    (note,) = said(harness, "leapt ahead")
+    assert "leapt ahead by 6999.0 s to 8000.000 s" in note
+    assert said(harness, "the node's clock") == []
+    assert tracker.forgotten == 0
     assert problems(harness) == []
 
 

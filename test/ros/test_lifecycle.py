@@ -15,6 +15,7 @@ from sam_perception.config import PerceptionConfig
 from sam_perception.errors import ConfigError
 from sam_perception.perception import Perception
 from sam_perception.prompts import BoxPrompt
+from sam_perception.ros import synchronizer
 from sam_perception.ros.settings import NodeConfig
 from sam_perception.settings import settings_of
 
@@ -84,6 +85,16 @@ def test_a_model_that_is_not_there_is_said_and_can_be_mended(harness: Harness) -
     assert harness.status("node", lambda s: s.level == s.OK).message == "active"
     harness.objects()
     assert harness.scene_at(harness.send(SECOND)).objects == []
+
+
+def test_a_synchroniser_that_is_not_installed_is_said(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synchronizer, "find_spec", lambda _: None)
+    node = harness.node(sync__backend="message_filters", wait_active=False)
+    status = harness.status("node", lambda s: "cannot be configured" in s.message)
+    assert "ConfigError: sync.backend is message_filters, which is not installed: install ros-" in status.message
+    assert node.state_label == "unconfigured"
+    assert set_parameter(harness, "sync.backend", "auto") == (True, "")
+    assert harness.change_state("configure")
 
 
 def test_a_truncated_checkpoint_is_said(harness: Harness, tmp_path: Path) -> None:
@@ -164,6 +175,25 @@ def test_parameters_take_effect_or_say_why_not(harness: Harness) -> None:
 def test_a_wrong_value_at_the_start_is_named(harness: Harness, name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=name.rpartition(".")[2]):
         harness.node(**{name.replace(".", "__"): value, "wait_active": False})
+
+
+def test_another_reliability_is_taken_when_the_node_is_configured_again(harness: Harness) -> None:
+    """rclpy's own parameters for overrides would keep the first one."""
+    node = harness.node(output__reliability="reliable")
+
+    def ends() -> list[str]:
+        subscriptions = node.get_subscriptions_info_by_topic("/color/image_raw")
+        publishers = node.get_publishers_info_by_topic("/sam_perception/objects")
+        return [end.qos_profile.reliability.name for end in (*subscriptions, *publishers)]
+
+    harness.until(lambda: ends() == ["RELIABLE", "RELIABLE"])
+    for transition in ("deactivate", "cleanup"):
+        assert harness.change_state(transition)
+    for name in ("input.color_reliability", "output.reliability"):
+        assert set_parameter(harness, name, "best_effort") == (True, "")
+    for transition in ("configure", "activate"):
+        assert harness.change_state(transition)
+    harness.until(lambda: ends() == ["BEST_EFFORT", "BEST_EFFORT"])
 
 
 def test_qos_overrides_are_taken(harness: Harness) -> None:

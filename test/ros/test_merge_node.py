@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TransformStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_harness import TIMEOUT_S, Inbox, reliable
 from sam_perception.msg import TrackedObjectArray
 from visualization_msgs.msg import MarkerArray
@@ -130,6 +135,124 @@ def test_time_may_start_again(rig: Rig) -> None:
                        and stamp_ns_of(inbox.messages[-1].header.stamp) == stamp_ns)  # fmt: skip
 
 
+def status(rig: Rig, wanted: Any) -> Any:
+    """The first status from now on that is wanted."""
+    inbox = Inbox(rig.client, DiagnosticArray, "/diagnostics")
+    rig.spin_until(lambda: any(wanted(array.status[0]) for array in inbox.messages))
+    found = next(array.status[0] for array in inbox.messages if wanted(array.status[0]))
+    rig.client.destroy_subscription(inbox.subscription)
+    return found
+
+
+def unknown_state(message: Any) -> None:
+    message.objects[0].state = 200
+
+
+def mask_of_another_size(message: Any) -> None:
+    message.objects[0].mask.step = 7
+
+
+def beyond_all_images(message: Any) -> None:
+    message.objects[0].roi.x_offset = 4_000_000_000
+
+
+def nowhere(message: Any) -> None:
+    message.objects[0].centroid.x = float("nan")
+
+
+def before_all_time(message: Any) -> None:
+    message.header.stamp.sec = -5
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            unknown_state,
+            "MalformedMessage: a message of objects cannot be read: state of object 1 is 200, known are 1 ",
+        ),
+        (mask_of_another_size, "MalformedMessage: a message of objects cannot be read: "),
+        (beyond_all_images, "MalformedMessage: an object reaches to pixel 4000000020, 20: images have 16384 a side"),
+        (nowhere, "MalformedMessage: object 1 has a position, and it is [nan, "),
+        (before_all_time, "StampError: stamp is -4.995000 s: check the clock"),
+    ],
+)
+def test_a_bad_message_is_refused_and_the_others_are_merged(rig: Rig, capfd: Any, spoil: Any, said: str) -> None:
+    inbox = Inbox(rig.client, TrackedObjectArray, "/sam_perception_merge/objects")
+    rig.publishers["left"].publish(objects(10**9, (1, 0.25)))
+    rig.spin_until(lambda: inbox.messages)
+    bad = [objects(10**9 + i * 10**6, (1, 0.25)) for i in range(1, 6)]
+    for message in bad:
+        spoil(message)
+        rig.publishers["left"].publish(message)
+    found = status(rig, lambda s: any(k.value == "5" and k.key.startswith("refused left: ") for k in s.values))
+    assert f"left: {said}" in found.message
+    assert "(5 times)" in found.message
+    assert found.level == DiagnosticStatus.WARN
+    rig.publishers["right"].publish(objects(11 * 10**8, (5, -0.25)))
+    rig.spin_until(lambda: len(inbox.messages) == 2)
+    assert stamp_ns_of(inbox.messages[-1].header.stamp) == 11 * 10**8
+    logged = capfd.readouterr().err
+    assert logged.count(said.partition(":")[0]) == 1, logged
+
+
+def test_what_fails_in_merging_is_refused_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = Inbox(rig.client, TrackedObjectArray, "/sam_perception_merge/objects")
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.node, "_merged", lambda: 1 / 0)
+        rig.publishers["left"].publish(objects(10**9, (1, 0.25)))
+        found = status(rig, lambda s: "ZeroDivisionError" in s.message)
+    assert found.level == DiagnosticStatus.WARN
+    rig.publishers["left"].publish(objects(2 * 10**9, (1, 0.25)))
+    rig.spin_until(lambda: inbox.messages)
+
+
+def test_transforms_that_are_not_to_be_had_are_logged_once_though_each_has_its_stamp(domain: int, capfd: Any) -> None:
+    made = rig_of(domain, {"frame": "table", "diagnostics_period_s": 0.05})
+    try:
+        for i in range(1, 6):
+            made.publishers["left"].publish(objects(i * 10**9, (1, 0.0), frame_id=f"optical_{i}"))  # another text each
+        found = status(made, lambda s: "(5 times)" in s.message)
+        assert "left: UnknownFrame: no transform leads from 'optical_5' to 'table'" in found.message
+        assert capfd.readouterr().err.count("UnknownFrame") == 1
+    finally:
+        close(made)
+
+
+def test_a_subscriber_that_asks_for_more_than_is_offered_is_told_of_while_it_is_there(rig: Rig) -> None:
+    late = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE)
+    topic = "/sam_perception_merge/objects"
+    subscription = rig.client.create_subscription(TrackedObjectArray, topic, lambda _: None, late)
+    status(rig, lambda s: f"a subscriber of {topic} asks for more DURABILITY than is offered" in s.message)
+    rig.client.destroy_subscription(subscription)
+    status(rig, lambda s: "DURABILITY" not in s.message)
+
+
+@pytest.mark.parametrize(("stop_at", "said"), [(3, "ended with 0"), (1000, "ended with 1 after 10 calls")])
+def test_a_callback_that_fails_does_not_end_the_process(domain: int, tmp_path: Path, stop_at: int, said: str) -> None:
+    """The whole command, with a defect in a callback; one where nothing else is done ends it for a respawn."""
+    code = (
+        "import sys\n"
+        "from sam_perception.ros import merge, merge_node\n"
+        "calls = []\n"
+        "def fails(self):\n"
+        "    calls.append(1)\n"
+        f"    if len(calls) == {stop_at}:\n"
+        "        import os, signal\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    raise RuntimeError('a defect')\n"
+        "merge_node.MergeNode.publish_diagnostics = fails\n"
+        "code = merge.main(['--ros-args', '-p', 'frame:=table', '-p', 'diagnostics_period_s:=0.05'])\n"
+        "sys.stdout.write(f'ended with {code} after {len(calls)} calls')\n"
+    )
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "ROS_LOG_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.startswith(said), done.stdout + done.stderr
+    assert done.stderr.count("RuntimeError: a defect") == 1
+
+
 def test_transforms_may_come_from_topics(domain: int) -> None:
     made = rig_of(domain, {"frame": "table"})
     try:
@@ -137,7 +260,7 @@ def test_transforms_may_come_from_topics(domain: int) -> None:
         static = made.client.create_publisher(TransformStamped, "/sam_perception_merge/transform", reliable())
         made.spin_until(lambda: static.get_subscription_count() > 0)
         made.publishers["left"].publish(objects(10**9, (1, 0.0), frame_id="left_optical"))
-        made.spin_until(lambda: any("left_optical" in text for text in made.node._troubles))
+        made.spin_until(lambda: any("left_optical" in trouble.text for trouble in made.node._troubles.values()))
         assert not inbox.messages  # where nothing is known of a camera, nothing is said of its objects
         pose = TransformStamped()
         pose.header.frame_id, pose.child_frame_id = "table", "left_optical"

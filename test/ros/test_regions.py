@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_tracker import BLUE, FRAME_ID, HEIGHT, RED, RED_POINT, WIDTH, ColorTracker, make_frame, red_mask
+from rclpy.qos import QoSProfile
 from ros_harness import TIMEOUT_S, Harness
 from sam_perception.msg import Prompt
 from sam_perception.srv import SegmentEverything
@@ -26,6 +27,7 @@ from sam_perception.scene import ObjectState, Region, Regions, Scene, Track
 
 SECOND = 10**9
 STEPS = 5
+BURST = 300  # requests that nobody waits for an answer to
 
 
 class ColorFinder:
@@ -139,6 +141,18 @@ def test_what_goes_wrong_is_said_and_the_next_request_works(harness: Harness) ->
     answer = segment(harness)
     assert not answer.success
     assert "has no model" in answer.message
+
+
+def test_more_requests_at_once_than_a_usual_queue_holds_are_all_answered(harness: Harness) -> None:
+    start(harness, ColorFinder())
+    harness.objects()
+    harness.scene_at(harness.send(SECOND))
+    kind, name = SegmentEverything, "/sam_perception/segment_everything"
+    client = harness.client.create_client(kind, name, qos_profile=QoSProfile(depth=BURST))
+    assert client.wait_for_service(TIMEOUT_S)
+    futures = [client.call_async(SegmentEverything.Request()) for _ in range(BURST)]
+    harness.until(lambda: all(future.done() for future in futures), 60.0)
+    assert all(future.result().success for future in futures)
 
 
 def test_a_request_that_waits_when_the_node_stops_is_answered(harness: Harness) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from package_facts import ROOT
+from rclpy.parameter import Parameter
 from ros_harness import Harness
+
+from sam_perception.ros.realsense_node import RealSenseNode
+from sam_perception.sources.realsense import CameraStatus
 
 POLICY = ROOT / "config" / "sros2_policy.xml"
 NODE, CAMERA, OPERATOR = "/sam_perception", "/sam_perception/camera", "/sam_perception/operator"
@@ -17,6 +21,7 @@ REMAPPED = {
     "/color/image_raw": "/camera/camera/color/image_raw",
     "/depth/image_raw": "/camera/camera/aligned_depth_to_color/image_raw",
     "/color/camera_info": "/camera/camera/color/camera_info",
+    "/imu": "/camera/camera/imu",
 }
 
 
@@ -57,12 +62,47 @@ def test_the_policy_names_exactly_what_the_node_uses(harness: Harness) -> None:
     assert served <= allowed(NODE, "service", "reply")
 
 
-def test_the_camera_may_publish_what_it_has() -> None:
-    topics = pytest.importorskip("sam_perception.ros.realsense_node").TOPICS
-    assert {topic.replace("~", "/camera/camera") for topic in topics} <= allowed(CAMERA, "topic", "publish")
-    assert {name for name in allowed(CAMERA, "topic", "publish") if name.startswith("/camera")} == {
-        topic.replace("~", "/camera/camera") for topic in topics
-    }
+class NoCamera:
+    """A camera that is not there, so that its node runs without one."""
+
+    status = CameraStatus(None, frames=0, rejected={}, losses=0, problem="unplugged", metadata={})
+
+    def __enter__(self) -> NoCamera:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, _: float) -> None:
+        time.sleep(0.01)
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_policy_names_exactly_what_the_camera_uses(harness: Harness) -> None:
+    # The accelerometer's topic is there only when it is asked for.
+    given = [Parameter("accelerometer", value=True)]
+    node = RealSenseNode(lambda _: NoCamera(), context=harness.context, parameter_overrides=given)
+    try:
+        graph = (node.get_name(), node.get_namespace())
+        published = {name for name, _ in node.get_publisher_names_and_types_by_node(*graph)}
+        assert "/camera/camera/imu" in published
+        assert published <= allowed(CAMERA, "topic", "publish")
+        # Where tf2_msgs is installed.
+        assert allowed(CAMERA, "topic", "publish") - published <= {"/tf_static"}
+        read = {name for name, _ in node.get_subscriber_names_and_types_by_node(*graph)}
+        assert read <= allowed(CAMERA, "topic", "subscribe")
+        served = {name for name, _ in node.get_service_names_and_types_by_node(*graph)}
+        assert served <= allowed(CAMERA, "service", "reply")
+    finally:
+        assert node.close()
+        node.destroy_node()
+
+
+def test_a_camera_may_not_speak_for_the_node() -> None:
+    common = {"/diagnostics", "/parameter_events", "/rosout"}
+    assert allowed(CAMERA, "topic", "publish") & allowed(NODE, "topic", "publish") == common
 
 
 def test_an_operator_may_prompt_and_look_and_not_pose_as_the_node() -> None:

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sensor_msgs.msg import Image
 
-from sam_perception.errors import StampError
+from sam_perception.errors import ConfigError, StampError
+from sam_perception.ros import synchronizer
 from sam_perception.ros.synchronizer import (
     COLOR_ALONE,
     DEPTH_ALONE,
-    MessageFiltersSynchronizer,
     PairSynchronizer,
     Synchronizer,
     make_synchronizer,
@@ -164,9 +164,61 @@ def test_a_colour_image_whose_depth_is_lost_does_not_take_the_next_ones() -> Non
     assert bench.drops == {COLOR_ALONE: 1}
 
 
-def test_an_unknown_backend_falls_to_what_is_there() -> None:
-    expected = MessageFiltersSynchronizer if find_spec("message_filters") else PairSynchronizer
-    assert isinstance(Bench("auto").synchronizer, expected)
+def test_auto_is_our_own_wherever_it_runs() -> None:
+    assert isinstance(Bench("auto").synchronizer, PairSynchronizer)
+
+
+def test_message_filters_asked_for_and_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synchronizer, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"message_filters, which is not installed.* or set it to auto"):
+        Bench("message_filters")
+
+
+@pytest.mark.parametrize("lost", ["color", "depth"])
+@pytest.mark.parametrize("depth_first", [True, False])
+def test_one_lost_image_at_60_hz_does_not_shift_the_pairs_after_it(bench: Bench, lost: str, depth_first: bool) -> None:
+    """The default slop of 20 ms exceeds the period: the image before is near enough to be taken for the partner."""
+    for i in range(1, 41):
+        stamp = i * SECOND // 60
+        calls = [("color", bench.color), ("depth", bench.depth)]
+        for kind, add in calls[::-1] if depth_first else calls:
+            if (kind, i) != (lost, 3):
+                add(stamp)
+    assert bench.pairs == [(i * SECOND // 60,) * 2 for i in range(1, 41) if i != 3]
+    assert bench.drops == {DEPTH_ALONE if lost == "color" else COLOR_ALONE: 1}
+
+
+def test_of_a_constant_offset_no_pair_is_lost_but_those_before_the_period_is_known(bench: Bench) -> None:
+    for i in range(1, 31):
+        bench.color(i * 33 * MS)
+        bench.depth(i * 33 * MS + 5 * MS)
+    bench.color(31 * 33 * MS)
+    true = [(i * 33 * MS, i * 33 * MS + 5 * MS) for i in range(1, 31)]
+    assert set(bench.pairs) <= set(true)
+    assert bench.pairs[-28:] == true[-28:]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    backend=st.sampled_from(["builtin", "message_filters"]),
+    lost=st.sets(st.tuples(st.sampled_from(["color", "depth"]), st.integers(2, 45)), max_size=12),
+    depth_first=st.lists(st.booleans(), min_size=60, max_size=60),
+)
+def test_whatever_is_lost_at_60_hz_the_pairs_are_true_again_soon_after(
+    backend: str, lost: set[tuple[str, int]], depth_first: list[bool]
+) -> None:
+    if backend == "message_filters" and find_spec("message_filters") is None:
+        backend = "builtin"
+    bench = Bench(backend)
+    for i in range(1, 61):
+        calls = [("color", bench.color), ("depth", bench.depth)]
+        for kind, add in calls[::-1] if depth_first[i - 1] else calls:
+            if (kind, i) not in lost:
+                add(i * SECOND // 60)
+    ends = [i * SECOND // 60 for i in range(48, 61)]
+    assert bench.pairs[-len(ends) :] == [(stamp, stamp) for stamp in ends]
+    if backend == "message_filters":  # ours takes a near one where both true partners are lost
+        assert all(color == depth for color, depth in bench.pairs)
 
 
 @settings(max_examples=80, deadline=None)
