@@ -35,13 +35,9 @@ RVIZ_TOPICS = (
     "clicked_point",
 )
 
-# Where each middleware looks for its settings, and the file that gives images room in it. Fast DDS 2 (Humble,
-# Jazzy) reads the first, Fast DDS 3 (Kilted) the second.
-DDS_PROFILES = {
-    "FASTRTPS_DEFAULT_PROFILES_FILE": ("", "fastdds_images.xml"),
-    "FASTDDS_DEFAULT_PROFILES_FILE": ("", "fastdds_images.xml"),
-    "CYCLONEDDS_URI": ("file://", "cyclonedds_images.xml"),
-}
+# Fast DDS reads one variable up to its version 2, and another one since.
+WITH_FAST_DDS_2 = ("humble", "iron", "jazzy")
+FAST_DDS_2, FAST_DDS_3 = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"
 
 
 def argument(
@@ -54,7 +50,8 @@ def argument(
 def arguments() -> list[DeclareLaunchArgument]:
     """Everything that can be given on the command line, with its meaning."""
     share = FindPackageShare("sam_perception")
-    topics = ["/", LaunchConfiguration("camera_namespace"), "/", LaunchConfiguration("camera_name")]
+    camera_name = LaunchConfiguration("camera_name")
+    topics = ["/", LaunchConfiguration("camera_namespace"), "/", camera_name]
     return [
         argument("name", "sam_perception", "the node's name"),
         argument("namespace", "", "the node's namespace"),
@@ -68,18 +65,22 @@ def arguments() -> list[DeclareLaunchArgument]:
         argument(
             "camera", "none", "none: it runs already; realsense2: realsense2_camera; sdk: realsense_node", CAMERAS
         ),
-        argument("camera_name", "camera", "the camera's node"),
+        argument("camera_name", "camera", "the camera's node; its frames begin with it: one name for each camera"),
         argument("camera_namespace", "camera", "the camera's namespace"),
         argument("camera_serial", "", "the RealSense with this serial number; empty: the first one found"),
         argument("camera_params_file", "", "YAML file of the camera node's parameters"),
         argument("color", [*topics, "/color/image_raw"], "colour image topic"),
         argument("depth", [*topics, "/aligned_depth_to_color/image_raw"], "depth image topic, aligned to colour"),
         argument("camera_info", [*topics, "/color/camera_info"], "the colour camera's info topic"),
+        argument("imu", [*topics, "/imu"], "accelerometer topic, heard with gravity.source: imu"),
+        argument("detections", "~/detections", "topic of another node's detections; ~/: under the node's own name"),
         argument("autostart", "true", "configure and activate the node; false: a lifecycle manager does"),
         argument("respawn", "false", "start the node again when it ends; it takes up its objects"),
         argument("log_level", "info", "debug, info, warn or error"),
+        argument("enclave", "", "SROS2 enclave of the node, such as /sam_perception; empty: none given"),
+        argument("camera_enclave", "", "SROS2 enclave of the camera that is started here; empty: none given"),
         argument("rviz", "false", "start RViz too"),
-        argument("rviz_frame", "camera_link", "RViz' fixed frame"),
+        argument("rviz_frame", [camera_name, "_link"], "RViz' fixed frame"),
     ]
 
 
@@ -91,12 +92,9 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 def dds_profiles(context: LaunchContext) -> list[SetEnvironmentVariable]:
     """Room for images in the middleware (see the files), unless settings were chosen already."""
     folder = PathJoinSubstitution([FindPackageShare("sam_perception"), "config"]).perform(context)
-    fast_dds_chosen = any(os.environ.get(name) for name in DDS_PROFILES if name.startswith("FAST"))
-    return [
-        SetEnvironmentVariable(name, f"{scheme}{folder}/{file}")
-        for name, (scheme, file) in DDS_PROFILES.items()
-        if not (fast_dds_chosen if name.startswith("FAST") else os.environ.get(name))
-    ]
+    fast_dds = FAST_DDS_2 if os.environ.get("ROS_DISTRO", "jazzy") in WITH_FAST_DDS_2 else FAST_DDS_3
+    profiles = {fast_dds: f"{folder}/fastdds_images.xml", "CYCLONEDDS_URI": f"file://{folder}/cyclonedds_images.xml"}
+    return [SetEnvironmentVariable(name, value) for name, value in profiles.items() if not os.environ.get(name)]
 
 
 def camera_node(context: LaunchContext) -> list[Node]:
@@ -104,16 +102,20 @@ def camera_node(context: LaunchContext) -> list[Node]:
     kind = LaunchConfiguration("camera").perform(context)
     if kind == "none":
         return []
-    serial = ParameterValue(LaunchConfiguration("camera_serial"), value_type=str)  # digits, yet no number
+    # Texts, whatever else they look like: digits are no number, and `on` is no truth value.
+    serial, name = (
+        ParameterValue(LaunchConfiguration(argument_name), value_type=str)
+        for argument_name in ("camera_serial", "camera_name")
+    )
     params_file = LaunchConfiguration("camera_params_file").perform(context)
     if kind == "sdk":
         package, executable = "sam_perception", "realsense_node"
-        parameters: dict[str, Any] = {"serial": serial, "camera_name": LaunchConfiguration("camera_name")}
+        parameters: dict[str, Any] = {"serial": serial, "camera_name": name}
     else:
         package, executable = "realsense2_camera", "realsense2_camera_node"
         parameters = {
             "serial_no": serial,
-            "camera_name": LaunchConfiguration("camera_name"),
+            "camera_name": name,
             "enable_color": True,
             "enable_depth": True,
             "enable_sync": True,
@@ -126,6 +128,7 @@ def camera_node(context: LaunchContext) -> list[Node]:
             name=LaunchConfiguration("camera_name"),
             namespace=LaunchConfiguration("camera_namespace"),
             parameters=[parameters, *([params_file] if params_file else [])],
+            ros_arguments=enclave(context, "camera_enclave"),
             output="screen",
         )
     ]
@@ -157,12 +160,20 @@ def perception_node(context: LaunchContext) -> LifecycleNode:
             ("color/image_raw", LaunchConfiguration("color")),
             ("depth/image_raw", LaunchConfiguration("depth")),
             ("color/camera_info", LaunchConfiguration("camera_info")),
+            ("imu", LaunchConfiguration("imu")),
+            ("~/detections", LaunchConfiguration("detections")),
         ],
-        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+        ros_arguments=["--log-level", LaunchConfiguration("log_level"), *enclave(context, "enclave")],
         respawn=LaunchConfiguration("respawn").perform(context).lower() == "true",
         respawn_delay=RESPAWN_DELAY_S,
         output="screen",
     )
+
+
+def enclave(context: LaunchContext, argument_name: str) -> list[str]:
+    """The arguments that put a process into its SROS2 enclave, if one was named."""
+    path = LaunchConfiguration(argument_name).perform(context)
+    return ["--enclave", path] if path else []
 
 
 def preset(context: LaunchContext) -> list[PathJoinSubstitution]:

@@ -23,6 +23,8 @@ class Context:
     def __init__(self, given: Mapping[str, str]) -> None:
         self.values = dict(given)
         self.environment: dict[str, str] = {}
+        self.is_shutdown = False
+        self.ros_node: Any = None
 
 
 class Substitution:
@@ -81,6 +83,7 @@ _MODULES: dict[str, dict[str, Any]] = {
     "launch.conditions": {"IfCondition": _kind("IfCondition")},
     "launch.event_handlers": {"OnProcessExit": _kind("OnProcessExit")},
     "launch.events": {"Shutdown": _kind("Shutdown")},
+    "launch.events.process": {"ProcessExited": object},
     "launch.launch_description_entity": {"LaunchDescriptionEntity": object},
     "launch.launch_description_sources": {"PythonLaunchDescriptionSource": _kind("PythonLaunchDescriptionSource")},
     "launch.substitutions": {
@@ -92,6 +95,7 @@ _MODULES: dict[str, dict[str, Any]] = {
     "launch_ros.event_handlers": {"OnStateTransition": _kind("OnStateTransition")},
     "launch_ros.events": {},
     "launch_ros.events.lifecycle": {"ChangeState": _kind("ChangeState")},
+    "launch_ros.ros_adapters": {"get_ros_node": lambda context: context.ros_node},
     "launch_ros.parameter_descriptions": {"ParameterValue": _kind("ParameterValue")},
     "launch_ros.substitutions": {"FindPackageShare": FindPackageShare},
     "lifecycle_msgs": {},

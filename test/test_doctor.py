@@ -131,18 +131,69 @@ class TestMachine:
         assert check_profile(machine({name: str(broken)})).status == FAIL
         assert check_profile(machine({name: str(tmp_path / "none.xml")})).status == FAIL
 
+    @pytest.mark.parametrize(
+        ("distribution", "read", "ignored"),
+        [
+            ("humble", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"),
+            ("jazzy", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"),
+            ("kilted", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"),
+            ("rolling", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        ],
+    )
+    def test_the_variable_that_this_fast_dds_does_not_read_is_none(
+        self, machine, distribution: str, read: str, ignored: str
+    ) -> None:
+        profile = machine().environ["FASTRTPS_DEFAULT_PROFILES_FILE"]
+        good = {"ROS_DISTRO": distribution, read: profile, ignored: ""}
+        assert check_profile(machine(good)).status == OK
+        found = check_profile(machine({**good, read: "", ignored: profile}))
+        assert found.status == WARN
+        assert f"{ignored} is set, which this ROS' Fast DDS does not read" in found.text
+        assert f"export {read}=" in found.cure
+        assert ignored not in check_profile(machine({**good, read: ""})).text
+
     def test_the_shipped_profile_is_large_enough(self, machine) -> None:
         shipped = Path(__file__).resolve().parent.parent / "config" / "fastdds_images.xml"
+        # Fast DDS cuts messages to the smallest maxMessageSize of all transports: one alone changes nothing.
+        assert "<maxMessageSize>" not in shipped.read_text()
         assert check_profile(machine({"FASTRTPS_DEFAULT_PROFILES_FILE": str(shipped)})).status == OK
 
     def test_buffers_for_cyclone_dds(self, machine, tmp_path: Path) -> None:
-        cyclone = machine({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"})
+        shipped = Path(__file__).resolve().parent.parent / "config" / "cyclonedds_images.xml"
+        cyclone = machine({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp", "CYCLONEDDS_URI": shipped.as_uri()})
         write(tmp_path, "proc/sys/net/core/rmem_max", "212992\n")
         assert check_profile(cyclone).status == WARN
         assert "sysctl" in check_profile(cyclone).cure
         write(tmp_path, "proc/sys/net/core/rmem_max", "2147483647\n")
+        assert check_profile(cyclone).text == "Cyclone DDS, receive buffers of 32768 KiB"
         assert check_profile(cyclone).status == OK
         assert check_shared_memory(cyclone).status == OK
+
+    @pytest.mark.parametrize(
+        ("uri", "status", "said"),
+        [
+            ("", WARN, "without CYCLONEDDS_URI Cyclone DDS asks for receive buffers of 1024 KiB only"),
+            ("<General><MaxMessageSize>65500B</></>", WARN, "CYCLONEDDS_URI asks for receive buffers of 1024 KiB only"),
+            ('<Internal><SocketReceiveBufferSize max="16 MiB"/></Internal>', OK, "receive buffers of 16384 KiB"),
+            ('<Internal><SocketReceiveBufferSize min="10MB"/></>', OK, "receive buffers of 10240 KiB"),
+            ('<!-- <SocketReceiveBufferSize max="16MB"/> --><Internal/>', WARN, "1024 KiB only"),
+            ('file://{root}/mine.xml,<Internal><SocketReceiveBufferSize max="9MB"/></>', OK, "9216 KiB"),
+            ('<Internal><SocketReceiveBufferSize max="9MB"/></>, {root}/mine.xml', OK, "12288 KiB"),
+            ("{root}/none.xml", FAIL, "cannot be read"),
+            ("file://{root}/broken.xml", FAIL, "cannot be read"),
+            ('<Internal><SocketReceiveBufferSize max="lots"/></>', FAIL, "'lots' is no size"),
+            ('<Internal><SocketReceiveBufferSize min="1GB"/></>', FAIL, "demands a receive buffer of 1048576 KiB"),
+        ],
+    )
+    def test_what_cyclone_dds_is_told_is_read(self, machine, tmp_path: Path, uri: str, status: str, said: str) -> None:
+        inner = '<Domain><Internal><SocketReceiveBufferSize min="default" max="12MiB"/></Internal></Domain>'
+        write(tmp_path, "mine.xml", f"<CycloneDDS xmlns='https://cdds.io/config'>{inner}</CycloneDDS>")
+        write(tmp_path, "broken.xml", "<CycloneDDS>")
+        write(tmp_path, "proc/sys/net/core/rmem_max", "33554432\n")
+        uri = uri.replace("{root}", str(tmp_path))
+        found = check_profile(machine({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp", "CYCLONEDDS_URI": uri}))
+        assert (found.status, said in found.text) == (status, True), found
+        assert status == OK or "CYCLONEDDS_URI=file://" in found.cure or "rmem_max=1073741824" in found.cure
 
     def test_little_shared_memory(self, machine) -> None:
         found = check_shared_memory(machine(free_bytes=lambda _: 60 * 2**20))
@@ -291,6 +342,7 @@ class TestTopics:
         findings = judge(report(), CAMERA, 3.0)
         assert [(f.name, f.status) for f in findings] == [("colour", OK), ("depth", OK), ("camera_info", OK)]
         assert "29.9 Hz, rgb8 640x480 in 'camera_color_optical_frame' from /camera/camera" in findings[0].text
+        assert findings[0].text.endswith("(reliable, volatile)")
 
     def test_nobody_there(self) -> None:
         seen = report()
@@ -317,6 +369,13 @@ class TestTopics:
         assert "more than one publisher" in self.found(seen, "colour").text
         seen["topics"][CAMERA.depth]["encoding"] = "16SC1"
         assert "cannot be read" in self.found(seen, "depth").text
+
+    def test_what_publishers_offer_is_shown(self) -> None:
+        seen = report()
+        seen["topics"][CAMERA.depth]["publishers"] = [end("/left"), end("/right", durability="transient_local")]
+        assert "/left, /right (best_effort, volatile; best_effort, transient_local)" in self.found(seen, "depth").text
+        seen["topics"][CAMERA.color]["count"] = 0
+        assert "published by /camera/camera (reliable, volatile), but nothing came" in self.found(seen, "colour").text
 
     def test_depth_that_is_not_aligned(self) -> None:
         seen = report()

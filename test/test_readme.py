@@ -50,7 +50,7 @@ def test_the_table_has_every_topic_and_service() -> None:
         re.findall(r"<topic>([^<]*)</topic>", policy.partition('subscribe="ALLOW"')[2].partition("</topics>")[0])
     )
     elsewhere = {"clock", "parameter_events", "tf", "tf_static"} | {name for name in read if name.startswith("camera/")}
-    assert (read - elsewhere) | {"color/image_raw", "depth/image_raw", "color/camera_info"} == set(named["in"])
+    assert (read - elsewhere) | {"color/image_raw", "depth/image_raw", "color/camera_info", "imu"} == set(named["in"])
     outputs = {topic: spec.kind.split("/") for topic, spec in publishers.OUTPUTS.items()}
     assert {**outputs, "/diagnostics": ["diagnostic_msgs", "DiagnosticArray"]} == named["out"]
     code = "".join((PACKAGE / "ros" / f"{name}.py").read_text() for name in ("services", "regions"))
