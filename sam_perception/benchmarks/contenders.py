@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +11,36 @@ import torch
 from numpy.typing import NDArray
 
 from sam_perception.benchmarks.pictures import HEIGHT, WIDTH, boxes
+from sam_perception.config import TrackerConfig
 from sam_perception.segmentation import StreamingTracker
 from sam_perception.segmentation.preprocess import ImageScaler, masks_and_numbers
 
 Step = Callable[[NDArray[np.uint8]], object]
 
 
+def compiled(model: Any, most: int, progress: Callable[[str], None] | None = None) -> Any:
+    """What `compile: true` runs, for up to `most` objects: every program is made here, before anything is timed.
+
+    Args:
+        model: a `Sam2VideoModel`.
+        most: objects.
+        progress: is told what was compiled, and how long that took.
+
+    Raises:
+        ConfigError: torch cannot compile here.
+    """
+    from sam_perception.segmentation.compiled import CompiledNetwork
+
+    return CompiledNetwork(model, most).ready(TrackerConfig(), progress)
+
+
 def ours(model: Any, objects: int) -> Step:
-    """`StreamingTracker` with a box for each object; a picture to masks of its size on the host."""
+    """`StreamingTracker` with a box for each object; a picture to masks of its size on the host.
+
+    Args:
+        model: a `Sam2VideoModel`, or it `compiled` for as many objects or more.
+        objects: how many.
+    """
     tracker = StreamingTracker(model, max_objects=objects)
     for prompt in boxes(objects):
         tracker.prompt(prompt)
@@ -31,6 +54,7 @@ def theirs(model: Any, objects: int) -> Step:
     """
     from transformers import Sam2VideoInferenceSession
 
+    model = _in_one_format(model)
     parameter = next(model.parameters())
     scaler = ImageScaler(model.image_size, parameter.device, parameter.dtype)
     session = Sam2VideoInferenceSession(
@@ -51,3 +75,13 @@ def theirs(model: Any, objects: int) -> Step:
         return masks_and_numbers(out.pred_masks[:, 0], numbers, *picture.shape[:2])
 
     return step
+
+
+def _in_one_format(model: Any) -> Any:
+    """The model, or a copy all of whose weights have the format of the most: theirs does not go with a mixture.
+
+    `load_model` leaves what encodes coordinates in float32, whatever the format.
+    """
+    if all(parameter.dtype == model.dtype for parameter in model.parameters()):
+        return model
+    return copy.deepcopy(model).to(model.dtype)

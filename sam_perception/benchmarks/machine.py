@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 
-def describe_machine(threads: int, device: Any = None) -> dict[str, str]:
-    """Processor, load, versions, and the GPU where one is measured; what a reader needs beside any number."""
+def describe_machine(threads: int, device: Any = None, dtype: Any = None) -> dict[str, str]:
+    """Processor, load, versions, number format, and the GPU where one is measured: what belongs beside any number."""
     import numpy as np
     import torch
 
@@ -24,6 +24,8 @@ def describe_machine(threads: int, device: Any = None) -> dict[str, str]:
         "numpy": np.__version__,
         "torch": torch.__version__,
     }
+    if dtype is not None:
+        facts["number format"] = str(dtype).removeprefix("torch.")
     if device is not None and device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         facts["gpu"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"

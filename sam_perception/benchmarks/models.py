@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from sam_perception.errors import ConfigError
 from sam_perception.segmentation import load_model
+from sam_perception.segmentation.export.manifest import is_exported
+from sam_perception.segmentation.models import find_checkpoint, in_format, resolve_device, resolve_dtype
 
 _EMBEDDINGS = ("tokens.weight", "token.weight", "point_embed", "no_mask_embed", "not_a_point_embed")
 _PRESENT = 6.0  # added to the object score: all objects are there, as in the case that costs most
@@ -95,23 +98,37 @@ def benchmark_model(spec: str, device: str, dtype: str) -> Any:
         ConfigError: an architecture that is not known, or a size that is no multiple of 32.
         ModelNotFound, CheckpointError: as `load_model`.
     """
+    require_model(spec)
     name, at, size = spec.partition("@")
     if not at:
         return load_model(spec, device=device, dtype=dtype)
+    return random_model(_ARCHITECTURES[name](int(size)), device, dtype)
+
+
+def require_model(spec: str) -> None:
+    """Refuse what `benchmark_model` cannot make, without making it.
+
+    Raises:
+        ConfigError: an architecture that is not known, a size that is no multiple of 32, an exported model.
+        ModelNotFound, CheckpointError: as `load_model`.
+    """
+    name, at, size = spec.partition("@")
+    if not at:
+        if is_exported(Path(spec).expanduser()):
+            raise ConfigError(f"model {spec} is exported and has nothing to race against: run bench/bench_formats.py")
+        find_checkpoint(spec)
+        return
     if name not in _ARCHITECTURES or not size.isdigit() or int(size) == 0 or int(size) % 32:
         raise ConfigError(
             f"model is {spec!r}: write {' or '.join(_ARCHITECTURES)}@SIZE with a size that is a multiple of 32, "
             "or a model's name or folder"
         )
-    return random_model(_ARCHITECTURES[name](int(size)), device, dtype)
 
 
 @torch.no_grad()
 def random_model(config: Any, device: str, dtype: str) -> Any:
     """A model of `config` with seeded weights that keep activations of order one, so that no shortcut is taken."""
     from transformers import Sam2VideoModel
-
-    from sam_perception.segmentation.models import in_format, resolve_device, resolve_dtype
 
     model = Sam2VideoModel(config).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)

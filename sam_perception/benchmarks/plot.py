@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,9 @@ def bench_picture(races: Sequence[Race], shares: Sequence[Shares], growths: Sequ
     blocks = [
         _race_plot(model, [r for r in races if r.model == model]) for model in dict.fromkeys(r.model for r in races)
     ]
-    if growths:
-        blocks.append(_growth_plot(growths))
+    streams = dict.fromkeys((g.model, g.objects) for g in growths)
+    of_each = [[g for g in growths if (g.model, g.objects) == stream] for stream in streams]
+    blocks += [_growth_plot(some, on_gpu=on_gpu) for some in of_each for on_gpu in (True, False) if _seen(some, on_gpu)]
     if shares:
         blocks.append(_share_bars(shares))
     height = sum(h for _, h in blocks) + 24
@@ -63,14 +65,23 @@ def _zero(x: NDArray[np.float64]) -> Series:
     return Series("", "none", x[:1], np.zeros(1))
 
 
-def _growth_plot(growths: Sequence[Growth]) -> tuple[str, int]:
+def _seen(growths: Sequence[Growth], on_gpu: bool) -> bool:
+    """Whether all of them have memory of that kind."""
+    return not on_gpu or all(g.allocated_mib for g in growths)
+
+
+def _growth_plot(growths: Sequence[Growth], *, on_gpu: bool) -> tuple[str, int]:
     series = [
         Series(
-            g.side, _OURS if g.side == "ours" else _THEIRS, np.array(g.frames, np.float64), np.array(g.mib, np.float64)
+            g.side,
+            _OURS if g.side == "ours" else _THEIRS,
+            np.array(g.frames, np.float64),
+            np.array(g.allocated_mib if on_gpu else g.mib, np.float64),
         )
         for g in growths
     ]
-    title = f"{growths[0].model}, {growths[0].objects} objects: memory of the process, MiB"
+    what = "memory of tensors on the GPU" if on_gpu else "memory of the process"
+    title = f"{growths[0].model}, {growths[0].objects} objects: {what}, MiB"
     return line_plot(title, "frames", series, width=_WIDTH, height=_PLOT_HEIGHT), _PLOT_HEIGHT
 
 
@@ -84,7 +95,7 @@ def _share_bars(shares: Sequence[Shares]) -> tuple[str, int]:
     for row, one in enumerate(shares):
         y, left = 60 + row * (_BAR_HEIGHT + 6), 150.0
         label = f"{one.model}, {one.objects} object{'s' if one.objects != 1 else ''}"
-        parts.append(f'<text x="10" y="{y + 15}">{label}</text>')
+        parts.append(f'<text x="10" y="{y + 15}">{escape(label)}</text>')
         for stage, color in zip(stages, _STAGE_COLORS, strict=True):
             width = max(0.0, (_WIDTH - 240) * one.stages_ms[stage] / one.total_ms)
             parts.append(f'<rect x="{left:.1f}" y="{y}" width="{width:.1f}" height="{_BAR_HEIGHT}" fill="{color}"/>')

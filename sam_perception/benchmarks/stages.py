@@ -65,12 +65,12 @@ class Shares:
 
 
 def shares(
-    name: str, model: Any, objects: int, frames: int, *, warm_up: int = WARM_UP,
+    name: str, model: Any, objects: int, frames: int, *, warm_up: int = WARM_UP, backend: Any = None,
     on_frame: Callable[[], object] = lambda: None,
 ) -> Shares:  # fmt: skip
-    """Time each part of a step of `frames` frames with `objects` objects."""
+    """Time each part of a step of `frames` frames with `objects` objects; `backend`, if given, runs the model."""
     clock = clock_of(model.device)
-    staged = StagedBackend(backend_of(model), clock)
+    staged = StagedBackend(backend_of(model if backend is None else backend), clock)
     tracker = StreamingTracker(staged, max_objects=objects)
     for prompt in boxes(objects):
         tracker.prompt(prompt)

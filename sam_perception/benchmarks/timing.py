@@ -1,4 +1,4 @@
-"""Clocks: wall time on the host, events on a GPU, and CPU time for what takes a fraction of a millisecond."""
+"""Clocks: wall time on the host, events on a GPU, and CPU time, which others' work changes least."""
 
 from __future__ import annotations
 
@@ -41,18 +41,16 @@ class EventClock:
     """For work that is queued for a GPU: events in its queue, which the host does not wait for.
 
     Args:
-        make_event: such as `lambda: torch.cuda.Event(enable_timing=True)`.
-        synchronize: such as `torch.cuda.synchronize`.
+        put_event: puts a new event at the end of the queue and returns it.
+        synchronize: waits for the queue.
     """
 
-    def __init__(self, make_event: Callable[[], Any], synchronize: Callable[[], Any]) -> None:
-        self._make_event, self._synchronize = make_event, synchronize
+    def __init__(self, put_event: Callable[[], Any], synchronize: Callable[[], Any]) -> None:
+        self._put_event, self._synchronize = put_event, synchronize
 
     def mark(self) -> Any:
         """An event at the end of the queue."""
-        event = self._make_event()
-        event.record()
-        return event
+        return self._put_event()
 
     def finish(self) -> None:
         """Wait for the queue to be worked off."""
@@ -64,25 +62,42 @@ class EventClock:
 
 
 def clock_of(device: Any) -> Clock:
-    """The clock for work on a torch device."""
+    """The clock for work on a torch device; on a GPU its own queue, whichever GPU is the current one."""
     if device.type != "cuda":
         return HostClock()
     import torch
 
-    def make_event() -> Any:
-        return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    def put_event() -> Any:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(device))
+        return event
 
-    return EventClock(make_event, torch.cuda.synchronize)
+    return EventClock(put_event, lambda: torch.cuda.synchronize(device))
+
+
+@dataclass(frozen=True)
+class Took:
+    """One call."""
+
+    ms: float  # by the device's clock
+    cpu_ms: float  # CPU time of this process, all threads
+
+
+def timed(clock: Clock, work: Callable[[], Any]) -> Took:
+    """What `work` takes, until the device is through with it."""
+    clock.finish()
+    cpu_s = time.process_time()
+    start = clock.mark()
+    work()
+    end = clock.mark()
+    cpu_s = time.process_time() - cpu_s
+    clock.finish()
+    return Took(clock.between_ms(start, end), 1e3 * cpu_s)
 
 
 def timed_ms(clock: Clock, work: Callable[[], Any]) -> float:
     """Milliseconds that `work` takes, until the device is through with it."""
-    clock.finish()
-    start = clock.mark()
-    work()
-    end = clock.mark()
-    clock.finish()
-    return clock.between_ms(start, end)
+    return timed(clock, work).ms
 
 
 @dataclass(frozen=True)

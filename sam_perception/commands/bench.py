@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sam_perception.commands.bench_parts import PARTS, BenchPlan, Part
+from sam_perception.commands.bench_parts import PARTS
+from sam_perception.commands.bench_plan import BenchPlan, Part, Progress
 from sam_perception.errors import ConfigError, SinkError
 from sam_perception.sinks.text_table import text_table
 
@@ -19,6 +22,7 @@ examples:
   sam-perception bench --parts pipeline              everything but the model, on one core
   sam-perception bench --parts tracker stages --json bench.json --plot bench.svg
   sam-perception bench --device cuda --parts tracker stages --models tiny@1024 --objects 1 4 8 16
+  sam-perception bench --device cuda --parts tracker stages --models tiny@1024 --objects 1 4 8 16 --compile
   sam-perception bench --parts memory                10000 frames (ten minutes on one core)
 
 models: a name or a folder with weights; tiny@SIZE and small@SIZE are architectures with random weights, tiny
@@ -26,6 +30,8 @@ that of sam2.1-hiera-tiny. On a machine that does other work too, only ratios wi
 docs/benchmarks.md says what each number is.
 """
 _DEFAULT_PARTS = ("tracker", "stages", "pipeline", "node")
+_DRAWN = {"tracker", "stages", "memory"}  # parts that a picture can show
+_WITH_MODELS = {"tracker", "stages", "node"}  # parts that measure what --models names
 
 
 def add_parser(subparsers: Any) -> None:
@@ -47,6 +53,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="default: nano tiny@512 tiny@1024")
     parser.add_argument("--objects", nargs="+", type=int, metavar="N", help="numbers of objects (default 1 2 4 8 16)")
     parser.add_argument("--frames", type=int, metavar="N", help="measured per number of objects (default 12)")
+    parser.add_argument(
+        "--compile", action="store_true",
+        help="our side compiled, as by compile: true; compiling is done before anything is timed",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, metavar="N", help="of torch (default: torch's own choice)")
     parser.add_argument("--quick", action="store_true", help="few frames, small models: to see that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
@@ -59,19 +69,16 @@ def run(arguments: argparse.Namespace) -> int:
     from sam_perception._ros_environment import ensure_ros_environment
 
     plan = plan_of(arguments)
-    if {"pipeline", "node"} & set(arguments.parts):
+    names = tuple(dict.fromkeys(arguments.parts))
+    _refuse(arguments, plan, names)
+    if {"pipeline", "node"} & set(names):
         ensure_ros_environment()
-    machine = _machine(plan)
-    _say("\n".join(f"{name}: {value}" for name, value in machine.items()))
-    parts = []
-    for name in dict.fromkeys(arguments.parts):
-        parts.append(PARTS[name](plan, _bar))
-        _say(_shown(parts[-1]))
+    parts = _measure(plan, names, arguments.json)
     if arguments.json is not None:
-        found = {"machine": machine, "command": sys.argv[1:], **{part.name: part.data for part in parts}}
-        _write(arguments.json, json.dumps(found, indent=1) + "\n")
+        _say(f"written: {arguments.json}")
     if arguments.plot is not None:
         _write(arguments.plot, _picture(parts))
+        _say(f"written: {arguments.plot}")
     return 0
 
 
@@ -106,14 +113,49 @@ def plan_of(arguments: argparse.Namespace) -> BenchPlan:
         node_objects=min(4, max(objects)),
         repeats=10 if quick else 40,
         threads=use_threads(arguments.threads),
+        compile=arguments.compile,
     )
 
 
-def _machine(plan: BenchPlan) -> dict[str, str]:
-    from sam_perception.benchmarks.machine import describe_machine
-    from sam_perception.segmentation.models import resolve_device
+def _refuse(arguments: argparse.Namespace, plan: BenchPlan, parts: Sequence[str]) -> None:
+    """Say at once what would otherwise be said after minutes.
 
-    return describe_machine(plan.threads, resolve_device(plan.device))
+    Raises:
+        ConfigError: parts that cannot be drawn, or models that cannot be measured.
+        SinkError: a file that cannot be written.
+    """
+    if arguments.plot is not None and not _DRAWN & set(parts):
+        raise ConfigError("--plot shows the parts tracker, stages and memory: name one of them in --parts")
+    for path in (arguments.json, arguments.plot):
+        if path is not None:
+            _require_writable(path)
+    if _WITH_MODELS & set(parts):
+        from sam_perception.benchmarks.models import require_model
+
+        for spec in plan.models:
+            require_model(spec)
+    if "node" in parts and "@" in plan.models[0]:
+        raise ConfigError(f"the node has no model {plan.models[0]!r}: put a model with weights first in --models")
+
+
+def _measure(plan: BenchPlan, names: Sequence[str], out: Path | None) -> list[Part]:
+    """Every part, printed as it ends; `out` has all that is known so far, should the next one fail."""
+    from sam_perception.benchmarks.machine import describe_machine
+    from sam_perception.segmentation.current_device import on_device
+    from sam_perception.segmentation.models import resolve_device, resolve_dtype
+
+    device = resolve_device(plan.device)
+    machine = describe_machine(plan.threads, device, resolve_dtype(plan.dtype, device))
+    _say("\n".join(f"{name}: {value}" for name, value in machine.items()))
+    plan, parts = replace(plan, device=str(device)), list[Part]()
+    with on_device(device):
+        for name in names:
+            parts.append(PARTS[name](plan, Progress(_bar, _say)))
+            _say(_shown(parts[-1]) + "\n")
+            if out is not None:
+                found = {"machine": machine, "command": sys.argv[1:], **{part.name: part.data for part in parts}}
+                _write(out, json.dumps(_known(found), indent=1) + "\n")
+    return parts
 
 
 def _bar(title: str) -> Callable[..., object]:
@@ -125,8 +167,11 @@ def _bar(title: str) -> Callable[..., object]:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stdout):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 def _shown(part: Part) -> str:
@@ -139,10 +184,31 @@ def _shown(part: Part) -> str:
 def _picture(parts: Sequence[Part]) -> str:
     from sam_perception.benchmarks.plot import bench_picture
 
-    series = {name: found for part in parts for name, found in part.series.items()}
-    if not series:
-        raise ConfigError("--plot shows the parts tracker, stages and memory: name one of them in --parts")
-    return bench_picture(series.get("races", ()), series.get("shares", ()), series.get("growth", ()))
+    def all_of(name: str) -> list[Any]:
+        return [one for part in parts for one in part.series.get(name, ())]
+
+    return bench_picture(all_of("races"), all_of("shares"), all_of("growth"))
+
+
+def _known(value: Any) -> Any:
+    """The same with None for what is no number: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {name: _known(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_known(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _require_writable(path: Path) -> None:
+    """Raise SinkError if a file cannot be written; leaves things as they were."""
+    new = not path.exists()
+    try:
+        with path.open("a"):
+            pass
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise SinkError(f"{path} cannot be written ({error}): choose another file") from error
 
 
 def _write(path: Path, text: str) -> None:
@@ -150,4 +216,3 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SinkError(f"{path} cannot be written ({error}): choose another file") from error
-    _say(f"written: {path}")

@@ -16,6 +16,7 @@ import torch
 
 from sam_perception.errors import CheckpointError, ConfigError, ModelError, ModelNotFound
 from sam_perception.files import parsed_json
+from sam_perception.segmentation.current_device import on_device
 from sam_perception.segmentation.export.manifest import is_exported
 
 PACKAGED = ("nano",)
@@ -101,7 +102,10 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype == "auto":
         if device.type == "cpu":
             return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # torch asks the current GPU, and counts those that only emulate it, at a fraction of float16's speed.
+        with on_device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
     if dtype not in _DTYPES:
         raise ConfigError(f"dtype is {dtype!r}: choose auto, {', '.join(_DTYPES)}")
     return _DTYPES[dtype]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from sam_perception.errors import MalformedImage
-from sam_perception.segmentation.transfer import upload
+from sam_perception.segmentation.transfer import download, upload
 
 # ImageNet's statistics, in RGB order: what the encoders were trained on.
 _MEAN = (0.485, 0.456, 0.406)
@@ -80,7 +80,7 @@ def masks_and_numbers(
     full = functional.interpolate(logits[:, None].float(), size=(height, width), mode="bilinear", align_corners=False)
     masks = (full[:, 0] > 0).view(torch.uint8)
     numbers = numbers.float().contiguous()
-    host = torch.cat([numbers.view(torch.uint8).flatten(), masks.flatten()]).cpu().numpy()
+    host = download(torch.cat([numbers.view(torch.uint8).flatten(), masks.flatten()]))
     split = numbers.numel() * 4
     return (
         host[split:].view(np.bool_).reshape(masks.shape),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from sam_perception.segmentation.tracks import Tracks
+from sam_perception.segmentation.transfer import upload
 
 
 def resting_ids(ids: Sequence[int], only: Collection[int] | None, last: Tracks | None) -> tuple[int, ...]:
@@ -35,15 +36,14 @@ def with_resting(fresh: Tracks, last: Tracks, ids: Sequence[int]) -> Tracks:
         values: np.ndarray = np.concatenate([getattr(fresh, name), getattr(last, name)[kept]])[order]
         return values
 
-    rows = torch.as_tensor(order)
-    logits = torch.cat([fresh.logits, last.logits[torch.as_tensor(kept)]])
+    logits = torch.cat([fresh.logits, last.logits[upload(kept, last.logits.device)]])
     states = (*fresh.states, *(last.states[row] for row in kept))
     labels = (*fresh.labels, *(last.labels[row] for row in kept))
     return replace(
         fresh,
         ids=joined[order],
         masks=both("masks"),
-        logits=logits[rows.to(logits.device)],
+        logits=logits[upload(order, logits.device)],
         scores=both("scores"),
         mask_scores=both("mask_scores"),
         states=tuple(states[row] for row in order),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,26 @@ def test_devices_and_formats() -> None:
             models_module.resolve_device(device)
     with pytest.raises(ConfigError, match="dtype is"):
         models_module.resolve_dtype("int8", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_bfloat16_is_taken_only_where_the_named_gpu_has_it(
+    native: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = [torch.device("cuda", 0)]
+
+    @contextmanager
+    def made_current(index: int) -> Iterator[None]:
+        current.append(torch.device("cuda", index))
+        yield
+        current.pop()
+
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or (native and current[-1].index == 1)
+
+    monkeypatch.setattr(torch.cuda, "device", made_current)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert models_module.resolve_dtype("auto", torch.device("cuda", 1)) is expected
 
 
 def test_the_packaged_model_tracks() -> None:
