@@ -52,13 +52,33 @@ def load_run(folder: Path) -> tuple[RunState, dict[str, Tensor]]:
     Raises:
         CheckpointError: missing or damaged.
     """
-    if not folder.exists() and folder.with_name(folder.name + ".old").exists():
-        folder = folder.with_name(folder.name + ".old")  # interrupted between the two renames
+    state, folder = load_state(folder), _whole(folder)
     try:
-        state = RunState(**parsed_json((folder / STATE).read_text()))
         return state, load_file(folder / TENSORS)
-    except Exception as error:  # JSON, key, file and safetensors errors have no common base
-        raise CheckpointError(f"{folder} is no usable checkpoint ({error}): start without --resume") from error
+    except Exception as error:  # file and safetensors errors have no common base
+        raise _unusable(folder, error) from error
+
+
+def load_state(folder: Path) -> RunState:
+    """Where the run of a checkpoint stands, without its tensors.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    folder = _whole(folder)
+    try:
+        return RunState(**parsed_json((folder / STATE).read_text()))
+    except Exception as error:  # JSON, key and file errors have no common base
+        raise _unusable(folder, error) from error
+
+
+def _whole(folder: Path) -> Path:
+    old = folder.with_name(folder.name + ".old")
+    return old if not folder.exists() and old.exists() else folder  # interrupted between the two renames
+
+
+def _unusable(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{folder} is no usable checkpoint ({error}): start without --resume")
 
 
 def optimiser_tensors(optimisers: Sequence[torch.optim.Optimizer], names: Mapping[int, str]) -> dict[str, Tensor]:
@@ -84,5 +104,6 @@ def restore_optimisers(
     for optimiser in optimisers:
         for parameter in (p for group in optimiser.param_groups for p in group["params"]):
             values = by_name.get(names[id(parameter)])
-            if values is not None:
+            # What AdamW remembers of a matrix is of no use to Muon, should an earlier version have given it to AdamW.
+            if values is not None and ("momentum_buffer" in values) == isinstance(optimiser, torch.optim.Muon):
                 optimiser.state[parameter] = {k: v.to(parameter.device) if v.ndim else v for k, v in values.items()}

@@ -18,12 +18,15 @@ examples:
   sam-perception train --out runs/nano --minutes 480 --resume           go on where it stopped
   sam-perception train --start nano --recipe further --out runs/more --minutes 90 --processes 2 --compile
                                                                         go on with the weights that ship
+  sam-perception train --recipe further --out runs/more --minutes 90 --processes 2 --compile --resume
+                                                                        and with that run, where it stopped
   sam-perception train --from nano --data DIR --out runs/mine           fine-tune on your own pictures
   sam-perception train --from sam2.1-hiera-tiny --data DIR --out runs/mine --checkpointing --device cuda
   accelerate launch --num_processes 4 -m sam_perception.cli train --from sam2.1-hiera-tiny --data DIR --out runs/mine
 
-DIR has either a COCO json (images, annotations with polygons or run lengths; pictures beside it or in images/),
+DIR has either COCO jsons (images, annotations with polygons or run lengths; pictures beside them or in images/),
 or color/NAME.jpg|png with labels/NAME.png of instance ids (0 background; labels.json may name ids that are none).
+Of a clip one stretch of frames is held out; info.json with "type": "stills" marks single pictures, held out at random.
 The result is a model directory, OUT/model, for --model and the node's parameter `model`.
 """
 
@@ -42,7 +45,9 @@ def add_train_parser(subparsers: Any) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)")
     parser.add_argument("--learning-rate", type=float, metavar="X", help="default: the recipe's; fine-tuning: 5e-5")
     scratch = parser.add_argument_group("from scratch")
-    scratch.add_argument("--minutes", type=float, default=0.0, help="length of the course, in place of --steps")
+    scratch.add_argument(
+        "--minutes", type=float, default=0.0, help="length of the course, in place of --steps; those of --compile count"
+    )
     scratch.add_argument(
         "--recipe",
         default="nano",
@@ -52,7 +57,11 @@ def add_train_parser(subparsers: Any) -> None:
         "--start", metavar="MODEL", help="nano's weights or others of its shape, in place of random ones"
     )
     scratch.add_argument("--compile", action="store_true", help="by torch.compile: minutes first, faster steps then")
-    scratch.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    scratch.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint in --out, with the recipe and the seed it was begun with",
+    )
     scratch.add_argument("--processes", type=int, default=1, metavar="N", help="that average gradients; one per core")
     scratch.add_argument("--workers", type=int, default=1, metavar="N", help="rendering processes for each of them")
     scratch.add_argument("--threads", type=int, default=0, metavar="N", help="of torch in each (default: its own)")

@@ -25,17 +25,18 @@ class Example:
 
     name: str
     read: Callable[[], tuple[NDArray[np.uint8], NDArray[np.uint8]]]  # (H, W, 3) RGB and (H, W) ids, 0 background
+    of_clip: bool = False  # a frame of a clip, of which its neighbours show much the same
 
 
 def open_dataset(path: Path, ignore: Sequence[int] | None = None) -> list[Example]:
-    """Examples of a folder with a COCO json, or with color/ and labels/ as in recordings.
+    """Examples of a folder with COCO jsons, or with color/ and labels/ as in recordings; each picture is one example.
 
     Raises:
         SourceError: neither is there, or no picture has an object.
     """
     annotated = [p for p in sorted(path.glob("*.json")) if _is_coco(p)]
     if annotated:
-        examples = [example for file in annotated for example in _coco(file)]
+        examples = _coco_examples(annotated)
     elif (path / "labels").is_dir():
         examples = _label_pngs(Recording(path, ignore))
     else:
@@ -49,15 +50,19 @@ def open_dataset(path: Path, ignore: Sequence[int] | None = None) -> list[Exampl
 
 
 def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Training and validation examples, drawn by picture.
+    """Training and validation examples, drawn by picture; of a clip one stretch is held out, not frames among others.
 
     Raises:
         SourceError: fewer than two pictures.
     """
     if len(examples) < 2:
         raise SourceError(f"{len(examples)} labelled picture: training needs one and validation another")
-    order = np.random.default_rng(seed).permutation(len(examples))
+    rng = np.random.default_rng(seed)
     count = min(len(examples) - 1, max(1, round(share * len(examples))))
+    if any(example.of_clip for example in examples):
+        start = int(rng.integers(len(examples) - count + 1))
+        return [*examples[:start], *examples[start + count :]], list(examples[start : start + count])
+    order = rng.permutation(len(examples))
     return [examples[i] for i in order[count:]], [examples[i] for i in order[:count]]
 
 
@@ -89,7 +94,7 @@ def _label_pngs(recording: Recording) -> list[Example]:
     for i, color in enumerate(recording.colors):
         ids = recording.labels(i)
         if ids is not None and _big_enough(recording, ids):
-            examples.append(Example(f"{recording.name}/{color.stem}", reader(i)))
+            examples.append(Example(f"{recording.name}/{color.stem}", reader(i), of_clip=not recording.stills))
     return examples
 
 
@@ -106,34 +111,39 @@ def _is_coco(path: Path) -> bool:
     return isinstance(values, dict) and {"images", "annotations"} <= set(values)
 
 
-def _coco(path: Path) -> list[Example]:
+def _coco_examples(files: Sequence[Path]) -> list[Example]:
+    """Several files may be about one picture: their annotations come together, or it would be held out and learnt."""
+    by_picture: dict[Path, tuple[str, list[dict[str, Any]]]] = {}
+    for file in files:
+        for name, own in _coco(file):
+            places = [file.parent / name, file.parent / "images" / name]
+            picture = next((p for p in places if p.is_file()), places[0]).resolve()
+            by_picture.setdefault(picture, (name, []))[1].extend(own)
+    return [Example(name, _coco_reader(picture, own)) for picture, (name, own) in by_picture.items()]
+
+
+def _coco(path: Path) -> list[tuple[str, list[dict[str, Any]]]]:
+    """File name and annotations of each picture that has some."""
     values = parsed_json(path.read_bytes())
     by_image: dict[Any, list[dict[str, Any]]] = {}
-    examples = []
     try:
         for annotation in values["annotations"]:
             if not annotation.get("iscrowd") and annotation.get("segmentation"):
                 by_image.setdefault(annotation["image_id"], []).append(annotation)
-        for image in values["images"]:
-            own = by_image.get(image["id"], [])
-            if own:
-                examples.append(
-                    Example(str(image["file_name"]), _coco_reader(path.parent, str(image["file_name"]), own))
-                )
+        named = [(str(image["file_name"]), by_image.get(image["id"], [])) for image in values["images"]]
     except (AttributeError, KeyError, TypeError) as error:
         raise SourceError(
             f"{path} is not as COCO's format has it ({type(error).__name__}: {error}): images need id and file_name, "
             "annotations image_id and segmentation"
         ) from error
-    return examples
+    return [(name, own) for name, own in named if own]
 
 
 def _coco_reader(
-    folder: Path, name: str, annotations: list[dict[str, Any]]
+    picture: Path, annotations: list[dict[str, Any]]
 ) -> Callable[[], tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     def read() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        places = [folder / name, folder / "images" / name]
-        rgb = read_rgb(next((p for p in places if p.is_file()), places[0]))
+        rgb = read_rgb(picture)
         ids = np.zeros(rgb.shape[:2], np.uint8)
         masks = [coco_mask(a["segmentation"], *rgb.shape[:2]) for a in annotations[:MAX_OBJECTS]]
         # Where instances overlap the smaller one is taken to lie on the larger.
@@ -160,12 +170,10 @@ def coco_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
 
 def _coco_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
     if isinstance(segmentation, list):
-        mask = np.zeros((height, width), np.uint8)
+        mask = np.zeros((height, width), np.bool_)
         for polygon in segmentation:
-            # COCO's corners are edges of pixels, OpenCV's are centres.
-            corners = np.rint(np.asarray(polygon, np.float64).reshape(-1, 2) - 0.5).astype(np.int32)
-            cv2.fillPoly(mask, [corners], 1)
-        return mask.astype(bool)
+            mask |= filled_polygon(np.asarray(polygon, np.float64).reshape(-1, 2), height, width)
+        return mask
     if not isinstance(segmentation, dict) or list(segmentation.get("size", ())) != [height, width]:
         raise SourceError(f"segmentation {str(segmentation)[:60]!r} does not fit a {width} x {height} picture")
     counts = segmentation["counts"]
@@ -174,6 +182,27 @@ def _coco_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
         raise SourceError(f"run lengths add up to {sum(runs)}, the picture has {height * width} pixels: export again")
     values = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.asarray(values.reshape(width, height).T)  # COCO counts down the columns
+
+
+def filled_polygon(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
+    """(H, W) pixels whose centres lie in the polygon of (N, 2) corners; whole numbers are edges of pixels, as in COCO.
+
+    Row by row: every side that crosses the middle of a row turns all pixels right of it over. OpenCV's fillPoly
+    takes the pixels under the border as well, which is half a pixel too much all around.
+
+    Raises:
+        ValueError: a corner that is not finite.
+    """
+    if not np.isfinite(corners).all():
+        raise ValueError("corners are not finite")
+    turned = np.zeros((height, width + 1), np.uint8)
+    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        low, high = (int(v) for v in np.clip(np.ceil(np.sort([y0, y1]) - 0.5), 0, height))
+        if low == high:
+            continue
+        x = x0 + (np.arange(low, high) + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+        turned[np.arange(low, high), np.clip(np.ceil(x - 0.5), 0, width).astype(np.intp)] ^= 1
+    return np.asarray(np.bitwise_xor.accumulate(turned, axis=1)[:, :width].astype(bool))
 
 
 def unpack_run_lengths(packed: str | bytes) -> list[int]:

@@ -60,7 +60,7 @@ class FineTuning:
     validation_share: float = 0.2
     seed: int = 0
     mixed_precision: bool = True  # bfloat16 autocast
-    checkpointing: bool = False  # recompute activations in the backward pass, to save memory
+    checkpointing: bool = False  # recompute activations of what is trained in the backward pass, to save memory
     ignore: tuple[int, ...] | None = None  # label ids that are no objects
     epochs_pool: int = 8  # pictures kept decoded
 
@@ -113,7 +113,7 @@ class _Drawer:
 
     def __init__(self, examples: Sequence[Example], settings: FineTuning, size: int, rank: int) -> None:
         self._examples, self._settings, self._size = examples, settings, size
-        self._rng = np.random.default_rng([settings.seed, rank])
+        self._rng = np.random.default_rng([settings.seed, rank, 1])
         self._kept: dict[int, tuple[Any, Any]] = {}
 
     def batch(self) -> Batch:
@@ -176,7 +176,7 @@ def fine_tune(model: Any, settings: FineTuning, report: Callable[[int, float], N
     adam = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.01)
     step, optimiser = engine.prepare(_Step(model, settings.checkpointing), adam)
     drawer = _Drawer(training, settings, model.config.image_size, engine.rank)
-    rng = np.random.default_rng(settings.seed)
+    rng = np.random.default_rng([settings.seed, 0, 2])
     warmup = max(1, settings.steps // 20)
     for number in range(settings.steps):
         share = number / settings.steps
@@ -237,6 +237,12 @@ class _Accelerated(_Alone):
         unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
         self._accelerator = accelerate.Accelerator(mixed_precision="no", kwargs_handlers=[unused])
         self.main, self.rank = self._accelerator.is_main_process, self._accelerator.process_index
+        started = int(os.environ.get("WORLD_SIZE", "1"))
+        if self._accelerator.num_processes != started:
+            raise ConfigError(
+                f"{started} processes were started, accelerate knows of {self._accelerator.num_processes}: each would "
+                f"train alone and write to the same --out; start them by accelerate launch --num_processes {started}"
+            )
 
     def prepare(self, step: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         prepared: tuple[nn.Module, torch.optim.Optimizer] = self._accelerator.prepare(step, optimiser)

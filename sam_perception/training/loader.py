@@ -85,8 +85,13 @@ class _Pool:
 
 
 def new_pool(seed: int, worker: int, skip: int, rank: int = 0) -> _Pool:
-    """An empty pool; the same numbers give the same batches."""
-    return _Pool(np.random.default_rng([seed, worker, skip, rank]), [], np.random.default_rng([seed, worker, skip]))
+    """An empty pool; the same numbers give the same batches.
+
+    Trailing zeros do not change what a seed gives, so each ends in a number of its own: without them rank 0 would
+    have the shared draws, and seed 770000 the scenes that are held out.
+    """
+    own = np.random.default_rng([seed, worker, skip, rank, 1])
+    return _Pool(own, [], kinds=np.random.default_rng([seed, worker, skip, 0, 2]))
 
 
 def batches(seed: int, worker: int, demand: Demand, skip: int = 0) -> Iterator[Batch]:

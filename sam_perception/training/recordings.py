@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,15 @@ from sam_perception.errors import MalformedImage, SourceError
 from sam_perception.files import parsed_json
 
 _ENDINGS = (".png", ".jpg", ".jpeg")
-# What labels.json calls things that are no objects to segment.
-NO_OBJECT_WORDS = ("background", "no data", "table", "ground", "floor")
+# What labels.json calls things that are no objects to segment, as the last word of what is named: a "supporting
+# table" is one, a "table lamp", a "tablet" and "the cup on the table" are objects.
+_NO_OBJECT = re.compile(r"\b(?:backgrounds?|no data|tables?|ground|floors?)(?:[ _-]*(?:top|plane|surface))?[ _-]*\d*$")
+_ASIDE = re.compile(r"\(.*?\)|\[.*?\]|[,;:].*|\b(?:on|in|at|of|under|above|below|behind|beside|near|from|with)\b.*")
+
+
+def _names_no_object(text: str) -> bool:
+    """Whether a label's name is that of background, table, ground or floor themselves."""
+    return _NO_OBJECT.search(_ASIDE.sub("", text.lower().replace("_", " ")).strip(" .")) is not None
 
 
 class Recording:
@@ -60,7 +68,7 @@ class Recording:
     def _ignored(self) -> set[int]:
         named = self._json("labels.json")
         words = {int(k): str(v).lower() for k, v in named.items() if k.isdigit()}
-        return {0} | {k for k, text in words.items() if any(w in text for w in NO_OBJECT_WORDS)}
+        return {0} | {k for k, text in words.items() if _names_no_object(text)}
 
     def rgb(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) picture.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,10 @@ class Knobs:
 
 @dataclass
 class Outcome:
-    """Loss of a step and the mean IoU by kind of decoding; `loss` carries gradients, the rest does not."""
+    """Loss of a step and the mean IoU by kind of decoding; `loss` carries gradients, the rest does not.
+
+    An IoU is of the objects that show; NaN where none does.
+    """
 
     loss: Tensor
     iou: dict[str, Tensor] = field(default_factory=dict)  # by "box", "point", "click", "track", "last"
@@ -46,27 +50,43 @@ def _score(decoded: Decoded, target: Target, knobs: Knobs, *, multimask: bool) -
 
 
 def _mean_visible(loss: MaskLoss) -> Tensor:
-    return (loss.iou * loss.visible).sum() / loss.visible.sum().clamp(min=1)
+    return (loss.iou * loss.visible).sum() / loss.visible.sum()  # 0 / 0 is NaN
+
+
+def _fed_back(decoded: Decoded, index: Tensor) -> Tensor:
+    """(N, S/4, S/4) mask logits as inference has them before a click: none where the object was called absent."""
+    before = blocks.take(decoded.masks, index).detach()
+    present = (decoded.presence > 0).view(-1, 1, 1)
+    return torch.where(present, before, torch.full_like(before, blocks.NO_OBJECT_LOGIT))
 
 
 def _prompted(
-    model: Any, lesson: Lesson, features: Features, kind: str, knobs: Knobs, rng: np.random.Generator, out: Outcome
+    model: Any,
+    lesson: Lesson,
+    features: Features,
+    kind: str,
+    knobs: Knobs,
+    rng: np.random.Generator,
+    out: Outcome,
+    *,
+    checkpointing: bool = False,
 ) -> tuple[Decoded, Tensor]:
     """Decode the prompted frame, with a corrective click at times; returns the last decoding and its choice."""
+    decode = partial(checkpoint, blocks.decode, use_reentrant=False) if checkpointing else blocks.decode
     target = lesson.target(0)
     points, labels = prompt_of(lesson, kind)
     dense = drawn_hint(lesson, kind) if rng.random() < knobs.dense_prompt else None
-    decoded = blocks.decode(model, blocks.without_memory(model, features), points, labels, dense)
+    decoded = decode(model, blocks.without_memory(model, features), points, labels, dense)
     loss, index = _score(decoded, target, knobs, multimask=kind == "point")
     out.loss = out.loss + loss.loss
     if dense is None:
         out.iou[kind] = _mean_visible(loss)
     if rng.random() < knobs.correction:
-        before = blocks.take(decoded.masks, index).detach()
+        before = _fed_back(decoded, index)
         point, label = corrective_click(before, target.share)
         points, labels = torch.cat([points, point], 1), torch.cat([labels, label], 1)
         dense = before.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)[:, None]
-        decoded = blocks.decode(model, blocks.without_memory(model, features), points, labels, dense)
+        decoded = decode(model, blocks.without_memory(model, features), points, labels, dense)
         loss, index = _score(decoded, target, knobs, multimask=False)
         out.loss = out.loss + 0.5 * loss.loss
         out.iou["click"] = _mean_visible(loss)
@@ -84,16 +104,17 @@ def picture_pass(
 ) -> Outcome:
     """Single pictures: every object once from a click and once from a box.
 
-    With `checkpointing`, the encoder's activations are computed again in the backward pass instead of being kept.
+    With `checkpointing`, activations are computed again in the backward pass instead of being kept: the decoder's,
+    and the encoder's where it is trained (a frozen one keeps none, and would only run twice).
     """
-    if checkpointing:
+    if checkpointing and any(p.requires_grad for p in model.vision_encoder.parameters()):
         features = checkpoint(blocks.encode_images, model, lesson.pixels, use_reentrant=False)
     else:
         features = blocks.encode_images(model, lesson.pixels)
     out = Outcome(_hints(heads, features, lesson, knobs))
     mine = features.of(lesson.pictures_at(0))
     for kind in ("point", "box"):
-        _prompted(model, lesson, mine, kind, knobs, rng, out)
+        _prompted(model, lesson, mine, kind, knobs, rng, out, checkpointing=checkpointing)
     return out
 
 
@@ -164,7 +185,7 @@ def clip_pass(
             prompted = frame == 0 or corrected
             memory = _remember(model, lesson, mine, frame, logits, token, present, prompted, knobs)
             bank.entries.append((frame, memory, prompted))
-    out.iou["track"], out.iou["last"] = torch.stack(tracked).mean(), tracked[-1]
+    out.iou["track"], out.iou["last"] = torch.stack(tracked).nanmean(), tracked[-1]
     out.loss = out.loss / lesson.frames + _hints(heads, features, lesson, knobs)
     return out
 
@@ -188,7 +209,7 @@ def _track(
     out.loss = out.loss + loss.loss
     iou = _mean_visible(loss)
     if corrected:
-        before = blocks.take(decoded.masks, index).detach()
+        before = _fed_back(decoded, index)
         point, label = corrective_click(before, target.share)
         dense = before.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)[:, None]
         decoded = blocks.decode(model, conditioned, point, label, dense)

@@ -12,7 +12,7 @@ from sam_perception.training.metrics import region_similarity
 from sam_perception.training.scenes import Clip, SceneOptions, random_clip
 from sam_perception.training.scoring import new_tracker, prompt_for
 
-# Training draws its scenes from [seed, worker, step]; these seeds lie in a sequence of their own.
+# Training draws its scenes from [seed, worker, step, rank, 1]; these seeds end otherwise, whatever its seed is.
 HELD_OUT = 770_000
 MIN_PROMPT_PX = 150  # at 256 x 256: objects prompted in the first frame show at least this much
 MIN_VISIBLE_PX = 40

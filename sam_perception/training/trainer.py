@@ -28,8 +28,12 @@ from sam_perception.training.rollout import Outcome, clip_pass, picture_pass
 from sam_perception.training.run_log import Clock, Log
 
 LOG_EVERY = 20
+CHOICES = 3  # ends the seed of what is drawn here, apart from those that `loader` ends in 1 and 2
 END = 1e9  # progress that ends a sitting before its course is over
 CLIP_KINDS, CLIP_CHANCES = ("point", "box", "mask"), (0.4, 0.4, 0.2)
+# In the names of matrices that are no maps between hidden layers: learnt rows (embeddings, tokens, what stands for
+# nothing or for something hidden), and the dense heads. `token` alone would also name attention to and from tokens.
+ROWS = ("embed", "_token.weight", "_tokens.weight", "no_", "occlusion", "heads/")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,18 @@ class Settings:
     save_every_s: float = 300.0
     stop_after_s: float = 0.0  # end this sitting early, to be resumed; 0: go on to the end
 
+    def __post_init__(self) -> None:
+        if self.resume and self.start is not None:
+            raise ConfigError(
+                f"--start {self.start} with --resume: a run that is gone on with has its own weights in {self.out}; "
+                "pass --resume alone, or --start with another --out"
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoint lies."""
+        return self.out / "checkpoint"
+
 
 def new_optimisers(named: list[tuple[str, nn.Parameter]], recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices between hidden layers, AdamW for everything else.
@@ -61,8 +77,7 @@ def new_optimisers(named: list[tuple[str, nn.Parameter]], recipe: Recipe) -> lis
     Muon (Jordan, 2024) makes every update of a matrix orthogonal. In a trial of 120 steps it was where AdamW
     alone was after twice as many.
     """
-    other = ("embed", "token", "heads/", "no_", "occlusion")
-    matrices = [p for n, p in named if p.ndim == 2 and not any(part in n for part in other)]
+    matrices = [p for n, p in named if p.ndim == 2 and not any(part in n for part in ROWS)]
     rest_ids = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in rest_ids]
     rate, decay = recipe.learning_rate, recipe.weight_decay
@@ -72,11 +87,25 @@ def new_optimisers(named: list[tuple[str, nn.Parameter]], recipe: Recipe) -> lis
     ]
 
 
+def check_resumed(settings: Settings, state: RunState) -> None:
+    """See that the run of `state` is the one that the settings go on with.
+
+    Raises:
+        ConfigError: it has another recipe or seed.
+    """
+    for name, asked, had in (("recipe", settings.recipe, state.recipe), ("seed", settings.seed, state.seed)):
+        if asked != had:
+            raise ConfigError(
+                f"the run in {settings.out} has {name} {had}, asked for is {name} {asked}: "
+                f"pass --{name} {had} to go on with it, or another --out"
+            )
+
+
 class Trainer:
     """Model, optimiser and averaged weights of a run; `train` does the steps.
 
     Raises:
-        ConfigError: neither steps nor minutes, or an unknown recipe.
+        ConfigError: neither steps nor minutes, an unknown recipe, or another one than the resumed run's, or its seed.
         CheckpointError: nothing to resume from, a run is there that was not to be resumed, or weights to
             start with that do not fit.
         ModelNotFound: no weights to start with.
@@ -99,7 +128,7 @@ class Trainer:
         if settings.start is not None:
             load_weights(self.model, settings.start / WEIGHTS)
         self.heads = DenseHeads(self.model.hidden_dim)
-        if self._folder.exists() and not settings.resume:
+        if settings.folder.exists() and not settings.resume:
             raise CheckpointError(f"{settings.out} holds a run: pass --resume to go on with it, or another --out")
         tensors = self._read() if settings.resume else {}
         self.model, self.heads = self.model.to(self.device).train(), self.heads.to(self.device)
@@ -110,16 +139,13 @@ class Trainer:
             checkpoint.restore_optimisers(self.optimisers, self._names(), tensors)
             self.average = {k: tensors["average/" + k].to(self.device) for k in self.average}
         # The same choices in every process, so that their steps take equally long; but other draws.
-        self.rng = np.random.default_rng([settings.seed, self.state.step])
+        self.rng = np.random.default_rng([settings.seed, self.state.step, CHOICES])
         torch.manual_seed(settings.seed + 7919 * self.state.step + self.peers.rank)
         self.state.sittings += 1
 
-    @property
-    def _folder(self) -> Path:
-        return self.settings.out / "checkpoint"
-
     def _read(self) -> dict[str, Tensor]:
-        self.state, tensors = checkpoint.load_run(self._folder)
+        self.state, tensors = checkpoint.load_run(self.settings.folder)
+        check_resumed(self.settings, self.state)
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
         self.heads.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("heads/")})
         return tensors
@@ -167,6 +193,8 @@ class Trainer:
         settings.out.mkdir(parents=True, exist_ok=True)
         clock = Clock(settings.save_every_s)
         log = Log(settings.out / "log.csv")
+        if self.peers.first:
+            log.begin(self.state.step)
         stage: Stage | None = None
         progress = self._progress(0.0)
         with Loader(settings.seed, settings.workers, self.state.step, self.peers.rank) as loader:
@@ -248,7 +276,7 @@ class Trainer:
         tensors |= {f"heads/{k}": v for k, v in self.heads.state_dict().items()}
         tensors |= {f"average/{k}": v for k, v in self.average.items()}
         tensors |= checkpoint.optimiser_tensors(self.optimisers, self._names())
-        checkpoint.save_run(self._folder, copy.copy(self.state), tensors)
+        checkpoint.save_run(self.settings.folder, copy.copy(self.state), tensors)
         save_model(self.averaged(), self.settings.out / "model")
 
 
@@ -263,9 +291,11 @@ def train(settings: Settings, report: Callable[[dict[str, Any]], None] | None = 
     """Train as the settings say, in as many processes as they say.
 
     Raises:
-        ConfigError: neither steps nor minutes, or an unknown recipe.
+        ConfigError: neither steps nor minutes, an unknown recipe, or another one than the resumed run's, or its seed.
         CheckpointError: nothing to resume from, or a run is there that was not to be resumed.
     """
+    if settings.resume:  # here, so that it is said once and not by every process
+        check_resumed(settings, checkpoint.load_state(settings.folder))
     if settings.processes <= 1:
         return Trainer(settings).train(report)
     if settings.device != "cpu":

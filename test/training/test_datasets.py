@@ -12,6 +12,7 @@ import pytest
 
 from sam_perception.errors import MalformedImage, SourceError
 from sam_perception.training.datasets import coco_mask, open_dataset, split, unpack_run_lengths
+from sam_perception.training.recordings import Recording
 
 
 def write_coco(folder: Path, annotations: list[dict[str, Any]]) -> None:
@@ -32,9 +33,32 @@ def test_polygons_and_run_lengths_of_one_rectangle_agree() -> None:
     polygon = [[4, 5, 12, 5, 12, 10, 4, 10]]
     runs = [4 * 20 + 5] + [5, 15] * 7 + [5, 18 * 20 + 10]
     np.testing.assert_array_equal(coco_mask({"size": [20, 30], "counts": runs}, 20, 30), true)
-    from_polygon = coco_mask(polygon, 20, 30)
-    assert (from_polygon ^ true).sum() <= 26  # at most its border differs, by the rounding of corners
-    assert (from_polygon & true).sum() >= 0.9 * true.sum()
+    np.testing.assert_array_equal(coco_mask(polygon, 20, 30), true)
+
+
+def test_polygons_are_as_large_as_they_are_drawn() -> None:
+    square = [[5, 5, 15, 5, 15, 15, 5, 15]]
+    assert coco_mask(square, 20, 30).sum() == 100
+    assert coco_mask([[5.4, 5.4, 15.4, 5.4, 15.4, 15.4, 5.4, 15.4]], 20, 30).sum() == 100
+    assert coco_mask([[-5, -5, 40, -5, 40, 40, -5, 40]], 20, 30).all()  # beyond all four edges
+    assert coco_mask([[0, 0, 2, 0, 2, 2, 0, 2], [28, 18, 30, 18, 30, 20, 28, 20]], 20, 30).sum() == 8
+    with pytest.raises(SourceError, match="not finite"):
+        coco_mask([[0, 0, float("nan"), 0, 2, 2]], 20, 30)
+
+
+def test_polygons_agree_with_pycocotools() -> None:
+    masks = pytest.importorskip("pycocotools.mask")
+    rng = np.random.default_rng(0)
+    excess = []
+    for corners in (4, 7, 12, 40) * 10:
+        angles = (np.arange(corners) + rng.uniform(0.1, 0.9, corners)) * 2 * np.pi / corners
+        radii = rng.uniform(30, 110, corners)
+        polygon = np.stack([160 + radii * np.cos(angles), 120 + radii * np.sin(angles)], axis=1).ravel().tolist()
+        true = masks.decode(masks.frPyObjects([polygon], 240, 320))[..., 0].astype(bool)
+        ours = coco_mask([polygon], 240, 320)
+        assert (ours ^ true).sum() <= 0.015 * true.sum()
+        excess.append((int(ours.sum()) - int(true.sum())) / int(true.sum()))
+    assert abs(np.mean(excess)) < 0.001  # neither fatter nor thinner
 
 
 def test_packed_run_lengths_worked_out_by_hand() -> None:
@@ -86,3 +110,65 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "images" / "a.png").write_bytes(b"no picture")
     with pytest.raises(MalformedImage, match="cannot be decoded"):
         open_dataset(tmp_path)[0].read()
+
+
+def test_jsons_about_the_same_picture_make_one_example_of_it(tmp_path: Path) -> None:
+    first, second = [[2, 2, 10, 2, 10, 10, 2, 10]], [[15, 5, 25, 5, 25, 15, 15, 15]]
+    write_coco(tmp_path, [{"segmentation": first}])
+    values = json.loads((tmp_path / "instances.json").read_text())
+    values["images"][0] |= {"id": 3, "file_name": "images/a.png"}  # the same file, by another name and number
+    values["annotations"][0] |= {"image_id": 3, "segmentation": second}
+    (tmp_path / "more.json").write_text(json.dumps(values))
+    (example,) = open_dataset(tmp_path)
+    _, ids = example.read()
+    assert sorted(np.bincount(ids.ravel()).tolist()) == [64, 100, 600 - 164]
+
+
+def test_frames_of_a_clip_are_held_out_in_one_stretch(tmp_path: Path) -> None:
+    for folder in ("color", "labels"):
+        (tmp_path / folder).mkdir()
+        for k in range(20):
+            picture = np.zeros((16, 16, 3), np.uint8) if folder == "color" else np.ones((16, 16), np.uint8)
+            cv2.imwrite(str(tmp_path / folder / f"{k:03}.png"), picture)
+    starts = set()
+    for seed in range(8):
+        training, validation = split(open_dataset(tmp_path), 0.25, seed)
+        held = [int(e.name[-3:]) for e in validation]
+        assert held == list(range(held[0], held[0] + 5))
+        assert len(training) == 15
+        assert {e.name for e in training}.isdisjoint(e.name for e in validation)
+        starts.add(held[0])
+    assert len(starts) > 2  # by the seed
+    (tmp_path / "info.json").write_text('{"type": "stills"}')
+    held = sorted(int(e.name[-3:]) for e in split(open_dataset(tmp_path), 0.25, 0)[1])
+    assert held != list(range(held[0], held[0] + 5))
+
+
+@pytest.mark.parametrize(
+    ("name", "dropped"),
+    [
+        ("table", True),
+        ("Supporting Table", True),
+        ("wooden_table_2", True),
+        ("tables", True),
+        ("tabletop", True),
+        ("ground plane", True),
+        ("the floor", True),
+        ("floor (carpet)", True),
+        ("no data (invalid or cropped away)", True),
+        ("background", True),
+        ("tablet", False),
+        ("vegetable", False),
+        ("playground ball", False),
+        ("floor lamp", False),
+        ("tablecloth", False),
+        ("table lamp", False),
+        ("cup on the table", False),
+        ("foreground", False),
+    ],
+)
+def test_only_what_is_itself_no_object_is_dropped_by_name(tmp_path: Path, name: str, dropped: bool) -> None:
+    (tmp_path / "color").mkdir()
+    cv2.imwrite(str(tmp_path / "color" / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "labels.json").write_text(json.dumps({"0": "background", "3": name}))
+    assert Recording(tmp_path).ignored == ({0, 3} if dropped else {0})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,3 +98,16 @@ def test_recomputing_activations_gives_the_same_gradients(shared_data: Path, tmp
         )
         losses.append(fine_tune(model, settings).losses)
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_processes_that_accelerate_does_not_know_of_are_refused(
+    shared_data: Path, tmp_path: Path, random_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would train alone as the first one, and write over the others."""
+    alone = SimpleNamespace(num_processes=1, is_main_process=True, process_index=0)
+    accelerate = SimpleNamespace(Accelerator=lambda **_: alone, DistributedDataParallelKwargs=lambda **_: None)
+    monkeypatch.setitem(sys.modules, "accelerate", accelerate)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="accelerate launch --num_processes 2"):
+        fine_tune(random_model, FineTuning(shared_data / "stills_osd", tmp_path, steps=1))
+    assert not list(tmp_path.iterdir())

@@ -21,15 +21,16 @@ def exact() -> Any:
 
 @pytest.fixture(scope="module")
 def clips() -> list[Clip]:
-    return list(held_out_clips(2, frames=5, difficulty=0.3))
+    # About a hundred masks: of twenty, one doubtful object would make or break the mean.
+    return list(held_out_clips(3, frames=8))
 
 
 @pytest.mark.parametrize(("number_format", "least"), [("bfloat16", 0.985), ("float16", 0.995)])
 def test_masks_in_short_formats_are_those_of_float32(
     exact: Any, clips: list[Clip], number_format: str, least: float
 ) -> None:
-    found = deviation(exact, load_model("nano", "cpu", number_format), clips, objects=2)
-    assert len(found.agreement) >= 10
+    found = deviation(exact, load_model("nano", "cpu", number_format), clips)
+    assert len(found.agreement) >= 80
     assert found.agreement.mean() > least
     assert found.agreement.min() < 1.0  # it is another format, and the comparison notices
     assert abs(found.other_j - found.exact_j) < 0.03

@@ -21,6 +21,7 @@ from sam_perception.training.samples import (
     jump,
     make_sample,
 )
+from sam_perception.training.synthetic import HELD_OUT
 
 Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -141,3 +142,35 @@ def test_a_jump_moves_objects_and_pictures_alike_and_leaves_the_prompted_frame()
         inside = cv2.erode((moved[4] == 2).astype(np.uint8), np.ones((3, 3))) > 0
         assert (pictures[4][inside] > 150).all()
         assert (pictures[4][cv2.dilate((moved[4] == 2).astype(np.uint8), np.ones((3, 3))) == 0] < 60).all()
+
+
+@pytest.mark.parametrize("source_px", [260, 100, 40])
+def test_labels_lie_on_their_pictures(source_px: int) -> None:
+    """By the centroid of a white disc, and of its label, whether the picture shrinks or grows to 64 pixels."""
+    y, x = np.mgrid[:source_px, :source_px]
+    disc = np.hypot(x - 0.5 * source_px, y - 0.5 * source_px) < 0.2 * source_px
+    ids, rgb = disc.astype(np.uint8)[None], (disc * np.uint8(255))[None, ..., None].repeat(3, axis=-1)
+    apart = []
+    for seed in range(12):
+        sample = sample_of(seed, (rgb, ids), objects=1)
+        gray = sample.pictures[0, 0].astype(float).mean(-1)
+        label = sample.first_mask[0, 0].astype(float)
+        apart.append(np.abs(centroid(gray - gray.min()) - centroid(label)))
+    assert np.mean(apart) < 0.1  # pixels of the sample
+
+
+def centroid(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    y, x = np.indices(weights.shape)
+    return np.asarray([(weights * x).sum(), (weights * y).sum()] / weights.sum())
+
+
+def test_no_two_streams_of_draws_are_the_same_and_none_is_the_held_out_one() -> None:
+    held_out = [np.random.default_rng([HELD_OUT, k]).integers(2**62) for k in range(2)]
+    drawn = []
+    for worker in range(2):
+        for rank in range(2):
+            pool = new_pool(HELD_OUT, worker, 0, rank)
+            drawn.append(pool.rng.integers(2**62))
+            if rank == 0:
+                drawn.append(pool.kinds.integers(2**62))
+    assert len({*held_out, *drawn}) == 8

@@ -15,14 +15,18 @@ from safetensors.torch import load_file
 
 from sam_perception.errors import CheckpointError, ConfigError, ModelNotFound
 from sam_perception.segmentation.models import find_checkpoint
+from sam_perception.training import blocks
+from sam_perception.training.checkpoint import optimiser_tensors, restore_optimisers
+from sam_perception.training.finetune import freeze
 from sam_perception.training.lesson import Lesson
 from sam_perception.training.losses import DenseHeads
 from sam_perception.training.model import CONFIG, WEIGHTS, initialise, load_weights, new_model, save_model, sha256
 from sam_perception.training.pictures import plot_log
 from sam_perception.training.recipe import further_recipe, nano_recipe
-from sam_perception.training.rollout import Knobs, clip_pass, picture_pass
+from sam_perception.training.rollout import Knobs, Outcome, clip_pass, picture_pass
+from sam_perception.training.run_log import Log
 from sam_perception.training.samples import make_sample, stack
-from sam_perception.training.trainer import Settings, Trainer, train
+from sam_perception.training.trainer import Settings, Trainer, new_optimisers, train
 
 Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -182,3 +186,150 @@ def test_what_goes_on_with_made_weights_is_hard_from_the_start() -> None:
     assert recipe.knobs(0.0) == nano_recipe().knobs(0.5)
     assert recipe.knobs(1.0) == nano_recipe().knobs(1.0)
     assert recipe.rate(0.1, 1000) == recipe.learning_rate < nano_recipe().learning_rate
+
+
+def test_muon_gets_every_map_between_hidden_layers_and_nothing_else() -> None:
+    model = new_model(64)
+    named = [(f"model/{name}", p) for name, p in model.named_parameters()]
+    named += [(f"heads/{name}", p) for name, p in DenseHeads(128).named_parameters()]
+    adam, muon = (
+        {name for name, p in named if any(p is q for group in optimiser.param_groups for q in group["params"])}
+        for optimiser in new_optimisers(named, nano_recipe())
+    )
+    assert {name for name, p in named if p.ndim == 2} - muon == {
+        "model/no_object_pointer",
+        "model/occlusion_spatial_embedding_parameter",
+        "model/prompt_encoder.no_mask_embed.weight",
+        "model/prompt_encoder.point_embed.weight",
+        "model/prompt_encoder.not_a_point_embed.weight",
+        "model/mask_decoder.iou_token.weight",
+        "model/mask_decoder.mask_tokens.weight",
+        "model/mask_decoder.obj_score_token.weight",
+    }
+    assert not muon & adam
+    assert muon | adam == {name for name, _ in named}
+    towards = [name for name in muon if "_token_to_image." in name or "_image_to_token." in name]
+    assert len(towards) == 20  # query, key, value, output: two layers in both directions, and the last attention
+
+
+def test_what_another_optimiser_remembered_is_left_behind(tmp_path: Path) -> None:
+    trainer = Trainer(Settings(tmp_path, recipe="tiny", steps=1))
+    trainer.train()
+    tensors = optimiser_tensors(trainer.optimisers, trainer._names())
+    name = "model/mask_decoder.transformer.final_attn_token_to_image.q_proj.weight"
+    momentum = tensors.pop(f"optimiser/{name}/momentum_buffer")
+    tensors |= {f"optimiser/{name}/exp_avg": momentum, f"optimiser/{name}/exp_avg_sq": momentum.square()}
+    fresh = trainer._new_optimisers()
+    restore_optimisers(fresh, trainer._names(), tensors)
+    parameter = dict(trainer._named())[name]
+    assert parameter not in fresh[1].state
+    assert len(fresh[1].state) == len(trainer.optimisers[1].state) - 1
+    assert len(fresh[0].state) == len(trainer.optimisers[0].state)
+
+
+def test_a_run_is_gone_on_with_as_what_it_is(tmp_path: Path) -> None:
+    train(Settings(tmp_path, recipe="tiny", steps=1, seed=5))
+    for processes in (1, 2):
+        with pytest.raises(ConfigError, match="has seed 5, asked for is seed 0: pass --seed 5"):
+            train(Settings(tmp_path, recipe="tiny", steps=2, resume=True, processes=processes))
+    with pytest.raises(ConfigError, match="has recipe tiny, asked for is recipe nano: pass --recipe tiny"):
+        Trainer(Settings(tmp_path, steps=2, seed=5, resume=True))
+    with pytest.raises(ConfigError, match="pass --resume alone"):
+        Settings(tmp_path, recipe="tiny", steps=2, seed=5, resume=True, start=tmp_path)
+
+
+def test_rows_that_are_done_again_after_a_resume_are_not_twice_in_the_log(tmp_path: Path) -> None:
+    train(Settings(tmp_path, recipe="tiny", steps=1))
+    with (tmp_path / "log.csv").open("a") as file:
+        for step in (1, 20, 40):
+            file.write(f"pictures,{step},0.1,1e-3,2.0,0.1,0.1,,,,0.1,0.0\n")
+        file.write("pictures,1")  # killed while it wrote
+    train(Settings(tmp_path, recipe="tiny", steps=2, resume=True))
+    assert [row["step"] for row in csv.DictReader((tmp_path / "log.csv").open())] == ["1"]
+
+
+def test_frames_in_which_nothing_shows_do_not_count_as_missed(
+    small_model: Any, moving_square: Clip, tmp_path: Path
+) -> None:
+    lesson, knobs = lesson_of(moving_square, 3), Knobs(correction=0.0, forced_memory=0.0)
+
+    def pass_of() -> Outcome:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return clip_pass(small_model, None, lesson, "mask", knobs, np.random.default_rng(0))
+
+    seen = pass_of()
+    lesson.area[:, 2] = 0
+    hidden = pass_of()
+    lesson.area[:, 1] = 0
+    never = pass_of()
+    assert hidden.iou["last"].isnan()
+    assert float(hidden.iou["track"]) == pytest.approx(2 * float(seen.iou["track"]) - float(seen.iou["last"]))
+    assert never.iou["track"].isnan()
+    log = Log(tmp_path / "log.csv")
+    log.begin(0)
+    for outcome in (seen, hidden, never):
+        log.add(outcome, 0.0, 1.0)
+    row = log.row("clips", 3, 1.0, 1e-3)
+    assert row["last"] == pytest.approx(float(seen.iou["last"]), abs=1e-4)
+    log.add(never, 0.0, 1.0)
+    assert log.row("clips", 4, 2.0, 1e-3)["track"] == ""
+    plot_log(tmp_path / "log.csv", tmp_path / "log.png")
+    assert (tmp_path / "log.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(("presence", "most"), [(20.0, 32.0), (-20.0, -32.0)])
+def test_a_click_is_given_with_the_mask_that_inference_feeds_back(
+    small_model: Any, moving_square: Clip, monkeypatch: pytest.MonkeyPatch, presence: float, most: float
+) -> None:
+    fed: list[torch.Tensor] = []
+
+    def spy(model: Any, features: Any, points: Any, labels: Any, dense: Any) -> Any:
+        if dense is not None:
+            fed.append(dense)
+        return decode(model, features, points, labels, dense)
+
+    decode = blocks.decode
+    monkeypatch.setattr(blocks, "decode", spy)
+    with torch.no_grad():
+        small_model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(presence)
+        knobs = Knobs(correction=10.0)  # always
+        clip_pass(small_model, None, lesson_of(moving_square, 3), "box", knobs, np.random.default_rng(0))
+    assert len(fed) == 3  # a click in every frame
+    for dense in fed:
+        assert -32 <= float(dense.min()) <= float(dense.max()) <= most
+        assert (float(dense.max()) == -32) is (presence < 0)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_checkpointing_saves_memory_and_runs_a_frozen_encoder_once(
+    small_model: Any, moving_square: Clip, trained: bool
+) -> None:
+    lesson = lesson_of(moving_square, 1)
+    freeze(small_model, ("memory",) if trained else ("image_encoder", "memory"))
+    runs: list[int] = []
+    small_model.vision_encoder.register_forward_hook(lambda *_: runs.append(1))
+    found = []
+    for checkpointing in (False, True):
+        kept: list[int] = []
+        runs.clear()
+        small_model.zero_grad()
+
+        def keep(tensor: torch.Tensor, kept: list[int] = kept) -> torch.Tensor:
+            kept.append(tensor.nbytes)
+            return tensor
+
+        torch.manual_seed(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            out = picture_pass(
+                small_model, None, lesson, Knobs(), np.random.default_rng(0), checkpointing=checkpointing
+            )
+        bytes_kept = sum(kept)
+        out.loss.backward()  # type: ignore[no-untyped-call]
+        gradient = small_model.mask_decoder.transformer.layers[0].self_attn.q_proj.weight.grad.clone()
+        found.append((bytes_kept, len(runs), gradient))
+    (plain, once, gradient), (saved, again, same) = found
+    assert once == 1
+    assert again == (2 if trained else 1)
+    assert saved < 0.5 * plain
+    torch.testing.assert_close(same, gradient)
