@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def config_from(arguments: argparse.Namespace) -> PerceptionConfig:
-    """The config that the arguments of `add_settings_arguments` ask for; --set wins over --config.
+def config_from(arguments: argparse.Namespace, base: Mapping[str, Any] | None = None) -> PerceptionConfig:
+    """The config that the arguments of `add_settings_arguments` ask for; --set wins over --config, both over `base`.
 
     Raises:
         ConfigError: unknown names, values of the wrong type or out of range, an unreadable file.
     """
-    config = PerceptionConfig()
+    config = with_settings(PerceptionConfig(), base or {})
     if arguments.config is not None:
         config = with_settings(config, _read(arguments.config))
     config = with_settings(config, _parsed(arguments.set))
