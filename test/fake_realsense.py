@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +175,31 @@ class CameraWithImu(SoftwareCamera):
         frame.data, frame.timestamp, frame.domain = data, START_MS + 10.0 * number, rs.timestamp_domain.global_time
         frame.frame_number, frame.profile = number, self._motion_profile.as_motion_stream_profile()
         self.motion_sensor.on_motion_frame(frame)
+
+
+def record(path: Path, count: int, **made: Any) -> Path:
+    """A recording by the SDK of `count` frames, at the pace at which they came."""
+    camera, pause = SoftwareCamera("123", **made), threading.Event()
+    pipeline = camera.pipeline(record_to=path)
+    for number in range(1, count + 1):
+        camera.push(number)
+        came, _ = pipeline.try_wait_for_frames(5000)
+        assert came
+        pause.wait(PERIOD_MS * 1e-3)
+    pipeline.stop()
+    return path
+
+
+def read_until(camera: Any, done: Callable[[Any], bool], limit_s: float = 20.0) -> Any:
+    """Read a `RealSenseCamera` until `done` with what it gave: a frame, or None."""
+    end_s = time.monotonic() + limit_s
+    while time.monotonic() < end_s:
+        frame = camera.read(0.2)
+        if done(frame):
+            return frame
+    raise AssertionError(f"still {camera.status} after {limit_s} s")
+
+
+def some(frame: Any) -> bool:
+    """For `read_until`."""
+    return frame is not None

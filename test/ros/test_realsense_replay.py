@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from fake_realsense import PERIOD_MS, START_MS, SoftwareCamera
+from fake_realsense import PERIOD_MS, START_MS, record
 from fake_tracker import RED_BOX, ColorTracker
 from rclpy.parameter import Parameter
 from ros_harness import RELIABLE, Harness, Spinning, reliable, values_of
@@ -30,19 +29,6 @@ TOPICS = {
     "depth/image_raw": "/camera/camera/aligned_depth_to_color/image_raw",
     "color/camera_info": "/camera/camera/color/camera_info",
 }
-
-
-def record(path: Path, count: int) -> Path:
-    """As a camera would: a recording keeps the pace at which frames came."""
-    camera, pause = SoftwareCamera("123"), threading.Event()
-    pipeline = camera.pipeline(record_to=path)
-    for number in range(1, count + 1):
-        camera.push(number)
-        came, _ = pipeline.try_wait_for_frames(5000)
-        assert came
-        pause.wait(PERIOD_MS * 1e-3)
-    pipeline.stop()
-    return path
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_realsense import HEIGHT, PERIOD_MS, START_MS, WIDTH, SoftwareCamera, sdk
+from fake_realsense import HEIGHT, PERIOD_MS, START_MS, WIDTH, SoftwareCamera, read_until, sdk, some
 
 from sam_perception.cli import main
 from sam_perception.commands import process
@@ -68,19 +67,6 @@ def feed() -> Iterator[Callable[..., Feed]]:
 
 def config(**changes) -> RealSenseConfig:
     return RealSenseConfig(**{"width": WIDTH, "height": HEIGHT, "timeout_s": 0.6, "max_retry_s": 0.3, **changes})
-
-
-def read_until(camera: RealSenseCamera, done: Callable[[RgbdFrame | None], bool]) -> RgbdFrame | None:
-    end_s = time.monotonic() + LONG_S
-    while time.monotonic() < end_s:
-        frame = camera.read(0.2)
-        if done(frame):
-            return frame
-    raise AssertionError(f"still {camera.status} after {LONG_S} s")
-
-
-def some(frame: RgbdFrame | None) -> bool:
-    return frame is not None
 
 
 class TestLiveCamera:

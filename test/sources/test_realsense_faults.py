@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_realsense import HEIGHT, WIDTH, CameraWithImu, SoftwareCamera, sdk
+from fake_realsense import HEIGHT, WIDTH, CameraWithImu, SoftwareCamera, read_until, sdk, some
 
 from sam_perception.errors import SourceError
-from sam_perception.frame import RgbdFrame
 from sam_perception.sources import realsense_camera, realsense_retry
 from sam_perception.sources.realsense import RealSenseCamera, RealSenseConfig, RealSenseSource, list_cameras
 from sam_perception.sources.realsense_frames import FrameMaker
@@ -58,19 +57,6 @@ def plugged() -> Iterator[Any]:
 
 def config(**changes: Any) -> RealSenseConfig:
     return RealSenseConfig(**{"width": WIDTH, "height": HEIGHT, "timeout_s": 5.0, "max_retry_s": 0.3, **changes})
-
-
-def read_until(camera: RealSenseCamera, done: Callable[[RgbdFrame | None], bool]) -> RgbdFrame | None:
-    end_s = time.monotonic() + LONG_S
-    while time.monotonic() < end_s:
-        frame = camera.read(0.2)
-        if done(frame):
-            return frame
-    raise AssertionError(f"still {camera.status} after {LONG_S} s")
-
-
-def some(frame: RgbdFrame | None) -> bool:
-    return frame is not None
 
 
 def break_method(monkeypatch: pytest.MonkeyPatch, kind: str, method: str, error: Exception) -> None:

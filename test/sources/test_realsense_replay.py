@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_realsense import PERIOD_MS, START_MS, SoftwareCamera, sdk
+from fake_realsense import PERIOD_MS, START_MS, record, sdk
 
 from sam_perception.frame import RgbdFrame
 from sam_perception.sources.realsense import RealSenseCamera, RealSenseConfig
@@ -20,22 +19,9 @@ LONG_S = 20.0
 COUNT = 10
 
 
-def record(path: Path, count: int = COUNT, **made: Any) -> Path:
-    """As a camera would: a recording keeps the pace at which frames came."""
-    camera, pause = SoftwareCamera("123", **made), threading.Event()
-    pipeline = camera.pipeline(record_to=path)
-    for number in range(1, count + 1):
-        camera.push(number)
-        came, _ = pipeline.try_wait_for_frames(5000)
-        assert came
-        pause.wait(PERIOD_MS * 1e-3)
-    pipeline.stop()
-    return path
-
-
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return record(tmp_path_factory.mktemp("realsense") / "recording.db3")
+    return record(tmp_path_factory.mktemp("realsense") / "recording.db3", COUNT)
 
 
 def numbers(frames: list[RgbdFrame]) -> list[int]:
