@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,8 @@ from sam_perception import messages
 from sam_perception.frame import DistortionModel, RgbdFrame
 from sam_perception.geometry.gravity import GRAVITY
 from sam_perception.messages import Message
+from sam_perception.ros.complaints import Complaints
+from sam_perception.ros.health import Health
 from sam_perception.ros.inputs import make_qos
 from sam_perception.ros.message_types import RosTypes, message_class
 from sam_perception.ros.parameters import declared_once
@@ -32,7 +33,6 @@ _TYPES = RosTypes()
 _READ_S = 0.5
 _END_S = 2.0  # for the camera to stop
 _PAUSE_S = 0.5  # after a reader that failed, so that it does not fail in a tight loop
-_SAY_AGAIN_S = 5.0  # a fault that comes with every frame is not to fill the disk
 
 
 def camera_info(frame: RgbdFrame) -> Message:
@@ -105,7 +105,8 @@ class RealSenseNode(Node):  # type: ignore[misc]  # rclpy is not typed
         )
         self._transforms = CameraTransforms(self, self.config.camera_name, wanted=published.publish_tf)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._came_s, self._said_s, self._fault = time.monotonic(), float("-inf"), ""
+        self._came_s, self._fault = time.monotonic(), ""
+        self._complaints = Complaints(Health(), self.get_logger())
         self._period_s, self._counted = published.diagnostics_period_s, 0
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(self._period_s, self.publish_diagnostics, clock=steady)
@@ -169,9 +170,7 @@ class RealSenseNode(Node):  # type: ignore[misc]  # rclpy is not typed
         if self._stop.is_set():
             return
         self._fault = f"{what} ({type(error).__name__}: {error}): the log has the place, report it"
-        if time.monotonic() - self._said_s >= _SAY_AGAIN_S:
-            self._said_s = time.monotonic()
-            self.get_logger().error(f"{what}:\n{''.join(traceback.format_exception(error))}")
+        self._complaints.refuse(error)
 
     def _publish(self, frame: RgbdFrame) -> None:
         self._transforms.tell(self._camera.status.depth_from_color, frame.stamp_ns)

@@ -120,11 +120,7 @@ class MemoryAttention:
     def _self_attention(self, number: int, x: Tensor) -> Tensor:
         layer = self.layers[number]
         parts = functional.linear(layer.module.layer_norm1(x), *layer.self_qkv)
-        query, key, value = (
-            parts[..., : self.width],
-            parts[..., self.width : 2 * self.width],
-            parts[..., 2 * self.width :],
-        )
+        query, key, value = parts.tensor_split((self.width, 2 * self.width), dim=-1)
         return _fused(self.rotate(query), self.rotate(key), value, None, self.scale)
 
     def _cross_attention(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_perception.errors import CheckpointError, ConfigError
+from sam_perception.segmentation.models import verify_checksums
 from sam_perception.training import checkpoint
 from sam_perception.training.checkpoint import RunState
 from sam_perception.training.lesson import Lesson
@@ -107,7 +108,7 @@ class Trainer:
     Raises:
         ConfigError: neither steps nor minutes, an unknown recipe, or another one than the resumed run's, or its seed.
         CheckpointError: nothing to resume from, a run is there that was not to be resumed, or weights to
-            start with that do not fit.
+            start with that do not fit or are not those of their checksum.
         ModelNotFound: no weights to start with.
     """
 
@@ -126,6 +127,7 @@ class Trainer:
         self.model = new_model(size, attention=attention)
         initialise(self.model)
         if settings.start is not None:
+            verify_checksums(settings.start)
             load_weights(self.model, settings.start / WEIGHTS)
         self.heads = DenseHeads(self.model.hidden_dim)
         if settings.folder.exists() and not settings.resume:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from small_models import random_model, small_config, tiny_config
 
-from sam_perception.segmentation.attention import MemoryAttention, _blocked, _fused, sine_encoding
+from sam_perception.segmentation.attention import MemoryAttention, _blocked, _fused, _perceptron, sine_encoding
 from sam_perception.segmentation.encoder import ImageEncoder
 
 
@@ -72,6 +73,21 @@ def test_blocks_of_queries_equal_the_fused_kernel(masked: bool, monkeypatch: pyt
     torch.testing.assert_close(
         _blocked(query, keys, values, mask, 0.2), _fused(query, keys, values, mask, 0.2), atol=1e-5, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2 * 4 * 6 * 16, 1 << 30])  # one object at a time, two, all
+def test_a_perceptron_does_the_same_for_some_objects_at_a_time(
+    block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sam_perception.segmentation.attention._BLOCK_BYTES", block_bytes)
+    torch.manual_seed(0)
+    module = SimpleNamespace(
+        layer_norm3=torch.nn.LayerNorm(8), linear1=torch.nn.Linear(8, 16), linear2=torch.nn.Linear(16, 8),
+        activation=torch.nn.ReLU(),
+    )  # fmt: skip
+    x = torch.randn(5, 6, 8)
+    want = torch.stack([module.linear2(module.linear1(module.layer_norm3(one)).clamp(min=0)) for one in x])
+    torch.testing.assert_close(_perceptron(module, x), want)
 
 
 def test_sine_encoding_equals_transformers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,12 @@ def test_a_run_begins_with_weights_that_are_there(tmp_path: Path) -> None:
     assert any(not torch.equal(later[k].half(), v.half()) for k, v in shipped.items())
     with pytest.raises(ModelNotFound, match="no weights"):
         Trainer(Settings(tmp_path / "other", recipe="tiny", steps=1, start=tmp_path))
+    damaged = shutil.copytree(folder, tmp_path / "damaged")
+    content = bytearray((damaged / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (damaged / WEIGHTS).write_bytes(content)
+    with pytest.raises(CheckpointError, match="does not match its checksum"):
+        Trainer(Settings(tmp_path / "other", recipe="tiny", steps=1, start=damaged))
 
 
 @pytest.mark.slow
