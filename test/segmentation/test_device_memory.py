@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scarce import OUT_OF_MEMORY, PROMPTS, SIZE, Clock, Scarce, guarded
 from small_models import clip, random_model, small_config
 
 from sam_perception.config import TrackerConfig
-from sam_perception.errors import DeviceMemoryError, MalformedImage
-from sam_perception.prompts import BoxPrompt, PointPrompt
-from sam_perception.segmentation import frugal, memory_ladder, observing
-from sam_perception.segmentation import tracker as tracker_module
-from sam_perception.segmentation.current_device import on_device
+from sam_perception.errors import DeviceMemoryError
+from sam_perception.segmentation import frugal
 from sam_perception.segmentation.device_memory import device_memory_errors, is_device_memory_error
 from sam_perception.segmentation.frugal import FrugalBackend
 from sam_perception.segmentation.guarded import GuardedTracker
@@ -25,59 +21,6 @@ from sam_perception.segmentation.memory_ladder import MemoryLadder, Place, steps
 from sam_perception.segmentation.network import Network
 from sam_perception.segmentation.preprocess import masks_and_numbers
 from sam_perception.segmentation.tracker import StreamingTracker
-
-SIZE = 64
-PROMPTS = [BoxPrompt(7, (15, 15, 35, 40), label="mug"), PointPrompt(3, [(35, 39)]), BoxPrompt(9, (30, 30, 55, 60))]
-OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 3.81 GiB"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 50.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-class Scarce:
-    """A network with room for so many objects at a time; fails as CUDA does where there are more."""
-
-    is_backend = True
-
-    def __init__(self, model: Any) -> None:
-        self.network = Network(model)
-        self.room = 100
-        self.encodings = 100  # pictures that it has room for
-        self.broken: Exception | None = None
-        self.largest = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
-
-    def encode_image(self, pixels: torch.Tensor) -> Any:
-        if self.encodings <= 0:
-            raise torch.OutOfMemoryError(OUT_OF_MEMORY)
-        self.encodings -= 1
-        return self.network.encode_image(pixels)
-
-    def _enter(self, rows: int) -> None:
-        if rows > self.room:
-            raise torch.OutOfMemoryError(OUT_OF_MEMORY)
-        self.largest = max(self.largest, rows)
-        if self.broken is not None:
-            raise self.broken
-
-    def recall(self, prepared: Any, bank: Any, slots: Any, frame: int) -> Any:
-        self._enter(len(slots))
-        return self.network.recall(prepared, bank, slots, frame)
-
-    def decode(self, seen: Any, features: Any, clicks: Any = None, previous: Any = None, *, fresh: bool = False) -> Any:
-        self._enter(len(seen) if clicks is None else len(clicks.points))
-        return self.network.decode(seen, features, clicks, previous, fresh=fresh)
-
-    def memorise(self, projected: Any, decoded: Any, prompted: Any) -> Any:
-        self._enter(len(prompted))
-        return self.network.memorise(projected, decoded, prompted)
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +31,6 @@ def model() -> Any:
 @pytest.fixture(scope="module")
 def pictures() -> list[np.ndarray]:
     return clip(12, SIZE)
-
-
-def guarded(load: Callable[[Place], Any], *places: Place, clock: Clock | None = None, **settings: Any) -> Any:
-    tracker = GuardedTracker(load, 4, TrackerConfig(**settings), places, clock or Clock())
-    for prompt in PROMPTS:
-        tracker.prompt(prompt)
-    return tracker
 
 
 def undisturbed(model: Any, pictures: list[np.ndarray], count: int) -> Any:
@@ -304,9 +240,6 @@ def test_it_comes_back_uncompiled_and_says_so(model: Any, pictures: list[np.ndar
     assert compiled == [gpu]
 
 
-# ---------------------------------------------------------------------- a step that is done again
-
-
 def test_masks_go_to_the_host_in_turns_too(
     model: Any, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,110 +262,6 @@ def test_masks_go_to_the_host_in_turns_too(
     assert [f.index for f in tracker._inner._cache] == [0, 1]
 
 
-class Breaking:
-    """A network whose calls are numbered, one of which fails once."""
-
-    is_backend = True
-
-    def __init__(self, model: Any) -> None:
-        self.network, self.left = Network(model), -1  # calls before the one that fails; -1: none does
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self.network, name)
-        return self._counted(found) if name in CALLS else found
-
-    def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            self.left -= 1
-            if self.left == -1:
-                raise DeviceMemoryError(OUT_OF_MEMORY)  # no step of the ladder helps within the call
-            return call(*args, **kwargs)
-
-        return counted
-
-
-CALLS = ("encode_image", "prepare", "fresh", "recall", "decode", "take_mask", "project", "memorise")
-LAST, BAD = 11, 8
-LATE = {
-    BAD: [
-        PointPrompt(7, [(30, 30)], stamp_ns=5), BoxPrompt(11, (3, 3, 30, 30), stamp_ns=6), PointPrompt(3, [(35, 41)]),
-        BoxPrompt(3, (25, 25, 45, 50), stamp_ns=3),
-    ],
-}  # fmt: skip
-
-
-def _followed(tracker: Any, network: Breaking, pictures: list[np.ndarray], fails: int) -> tuple[Any, bool]:
-    """The last answer, with call number `fails` of the step `BAD` failing; whether there was such a call."""
-    broke = False
-    for t in range(LAST + 1):
-        for prompt in LATE.get(t, ()):
-            tracker.prompt(prompt)
-        network.left = fails if t == BAD else -1
-        tracks = tracker.step(pictures[t], t)
-        broke = broke or (t == BAD and network.left < 0 <= fails)
-        assert tracks.rejected == ()
-    return tracks, broke
-
-
-def test_a_step_that_is_done_again_gives_what_it_would_have_given(
-    model: Any, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whichever call of a step with late prompts fails: no click counts twice, no frame is lost, none is kept twice."""
-    monkeypatch.setattr(memory_ladder, "release_cached_memory", lambda: None)  # collects garbage, for half a second
-
-    def tracker() -> tuple[Any, Breaking]:
-        network = Breaking(model)
-        return guarded(lambda _: network, feature_cache_frames=8, catch_up_frames=4), network
-
-    expected, _ = _followed(*tracker(), pictures, -1)
-    number, broke = 0, True
-    while broke:
-        again, network = tracker()
-        have, broke = _followed(again, network, pictures, number)
-        assert not again.waiting
-        assert have.ids.tolist() == expected.ids.tolist() == [3, 7, 9, 11]
-        torch.testing.assert_close(have.logits, expected.logits, atol=2e-3, rtol=1e-3)
-        assert [f.index for f in again._inner._cache] == list(range(LAST - 7, LAST + 1))
-        number += 1
-    assert number > 20  # calls of that step, and one run in which none failed
-
-
-def test_a_step_that_fails_at_its_end_leaves_no_trace(
-    model: Any, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The masks are done and remembered when it fails; with a prompt for a tracked object, and for a new one."""
-    tracker = StreamingTracker(model, 4, TrackerConfig(feature_cache_frames=8))
-    for prompt in PROMPTS:
-        tracker.prompt(prompt)
-    for t in range(10):
-        tracker.step(pictures[t], t)
-    before = tracker._bank.ledger._frames.copy()
-    asked = [PointPrompt(7, [(30, 30)]), BoxPrompt(11, (3, 3, 20, 20)), BoxPrompt(12, (3, 3, 20, 20), stamp_ns=99)]
-    tracker.remove(9)
-    for prompt in asked:
-        tracker.prompt(prompt)
-    with monkeypatch.context() as broken:
-        broken.setattr(observing, "masks_and_numbers", _raises)
-        with pytest.raises(MemoryError):
-            tracker.step(pictures[10], 10)
-    assert tracker.object_ids == (3, 7)
-    assert tracker.waiting == (12,)
-    assert [p.object_id for p in tracker.unanswered] == [7, 11]
-    assert [f.index for f in tracker._cache] == [3, 4, 5, 6, 7, 8, 9]  # the oldest one made place
-    assert not (tracker._bank.ledger._frames == 10).any()
-    assert set(tracker._bank.ledger._frames[0].tolist()) <= {*before[0].tolist(), -1}
-    for prompt in tracker.unanswered:
-        tracker.prompt(prompt)
-    tracks = tracker.step(pictures[10], 10)
-    assert tracks.ids.tolist() == [3, 7, 11]
-    assert [f.index for f in tracker._cache] == [3, 4, 5, 6, 7, 8, 9, 10]
-    assert tracker.unanswered == ()
-
-
-def _raises(*_: Any) -> Any:
-    raise MemoryError
-
-
 def test_memories_are_made_in_turns_where_the_decoder_has_one_hypothesis(model: Any) -> None:
     network = Network(model)
     ladder = MemoryLadder(steps_for(4, ()), 10.0, Clock())
@@ -445,77 +274,6 @@ def test_memories_are_made_in_turns_where_the_decoder_has_one_hypothesis(model: 
         projected, prompted = network.project(features), [False, True, False]
         memories = FrugalBackend(network, ladder).memorise(projected, decoded, prompted)
         torch.testing.assert_close(memories, network.memorise(projected, decoded, prompted))
-
-
-# ---------------------------------------------------------------------- the current GPU
-
-
-def test_a_gpu_is_made_the_current_one_while_it_works_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-    monkeypatch.setattr(torch.cuda, "device", lambda index: made.append(index) or nullcontext())
-    for name in ("cpu", "cuda", "meta"):
-        with on_device(torch.device(name)):
-            pass
-    assert made == []
-    with on_device(torch.device("cuda:1")):
-        assert made == [1]
-
-
-def test_steps_and_what_else_runs_the_network_are_on_its_device(
-    model: Any, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entered: list[torch.device] = []
-    monkeypatch.setattr(tracker_module, "on_device", lambda device: entered.append(device) or nullcontext())
-    tracker = StreamingTracker(model, 4)
-    tracker.prompt(PROMPTS[0])
-    masks = tracker.step(pictures[0], 1).masks
-    tracker.judge({})
-    tracker.appearance(masks)
-    assert entered == [torch.device("cpu")] * 3
-
-
-# ---------------------------------------------------------------------- other failures
-
-
-def test_a_network_that_fails_costs_the_frame_and_its_new_objects_only(model: Any, pictures: list[np.ndarray]) -> None:
-    scarce = Scarce(model)
-    tracker = guarded(lambda _: scarce)
-    tracker.step(pictures[0], 1)
-    tracker.prompt(BoxPrompt(11, (3, 3, 20, 20)))
-    scarce.broken = ValueError("a defect")
-    with pytest.raises(ValueError, match="a defect"):
-        tracker.step(pictures[1], 2)
-    scarce.broken = None
-    tracks = tracker.step(pictures[2], 3)
-    assert tracks.ids.tolist() == [3, 7, 9]
-    assert tracks.rejected == ((11, "the frame that it was for failed (a defect): point at the object again"),)
-    assert np.isfinite(tracks.scores).all()
-    tracker.prompt(BoxPrompt(11, (3, 3, 20, 20)))
-    assert tracker.step(pictures[3], 4).ids.tolist() == [3, 7, 9, 11]
-
-
-def test_a_late_prompt_that_the_network_fails_on_is_tried_once(model: Any, pictures: list[np.ndarray]) -> None:
-    """Else every later step would fail on it."""
-    scarce = Scarce(model)
-    tracker = guarded(lambda _: scarce)
-    for t in range(3):
-        tracker.step(pictures[t], t + 1)
-    tracker.prompt(PointPrompt(7, [(30, 30)], stamp_ns=2))
-    scarce.broken = ValueError("a defect")
-    with pytest.raises(ValueError, match="a defect"):
-        tracker.step(pictures[3], 4)
-    assert tracker.waiting == ()
-    scarce.broken = None
-    tracks = tracker.step(pictures[4], 5)
-    assert tracks.ids.tolist() == [3, 7, 9]
-    assert [i for i, _ in tracks.rejected] == [7]
-
-
-def test_what_is_no_picture_changes_nothing(model: Any, pictures: list[np.ndarray]) -> None:
-    tracker = guarded(lambda _: model)
-    with pytest.raises(MalformedImage):
-        tracker.step(pictures[0][..., 0], 1)
-    assert tracker.step(pictures[0], 1).ids.tolist() == [3, 7, 9]
 
 
 def test_objects_are_removed_renamed_and_reset_through_it(model: Any, pictures: list[np.ndarray]) -> None:
