@@ -60,17 +60,19 @@ def mask_iou(logits: Tensor, share: Tensor) -> Tensor:
 
 
 def mask_loss(decoded: Decoded, target: Target, index: Tensor, balance: float) -> MaskLoss:
-    """Single mask, best of the three alternatives, their quality estimates, and presence.
+    """The mask that is taken, the best of the three alternatives, the single one, quality estimates, and presence.
 
-    `index` (N,) is the mask that inference would take. As in SAM, only the best alternative is taught,
-    so that the three may differ; every quality estimate is taught on visible objects.
+    `index` (N,) is the mask that inference would take. As in SAM the best alternative is taught, so that the three
+    may differ. But an estimate never tells them apart as well as the truth does, so what is taken is taught most:
+    it has to be a good answer even where another would have been better. Every quality estimate is taught on
+    visible objects.
     """
     terms = mask_terms(decoded.masks, target.share, balance)
-    per_object = 0.5 * terms[:, 0] + terms[:, 1:].min(dim=1).values
+    per_object = take(terms, index) + 0.5 * terms[:, 1:].min(dim=1).values + 0.25 * terms[:, 0]
     iou = mask_iou(decoded.masks, target.share)
     quality = (decoded.iou - iou).abs().mean(dim=1)
     count = target.visible.sum().clamp(min=1)
-    masks = ((per_object + 0.5 * quality) * target.visible).sum() / count
+    masks = ((per_object + quality) * target.visible).sum() / count
     presence = F.binary_cross_entropy_with_logits(decoded.presence, target.visible, reduction="none")
     # Most objects are in sight most of the time; without this weight the score learns just that.
     weight = target.judged * (1 + (ABSENT_WEIGHT - 1) * (1 - target.visible))

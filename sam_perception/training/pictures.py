@@ -80,6 +80,7 @@ def plot_log(log: Path, picture: Path) -> None:
         raise SinkError(f"{log} has no rows yet: train longer before plotting")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
     figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -87,6 +88,10 @@ def plot_log(log: Path, picture: Path) -> None:
     minutes = [float(r["minutes"]) for r in rows]
     losses.plot(minutes, [float(r["loss"]) for r in rows], color="black", linewidth=1)
     losses.set(ylabel="loss", yscale="log")
+    # A loss rarely spans a decade, and a logarithmic axis labels little within one.
+    losses.yaxis.set_major_locator(MaxNLocator(6))
+    losses.yaxis.set_major_formatter(ScalarFormatter())
+    losses.yaxis.set_minor_locator(NullLocator())
     for name in ("box", "point", "click", "track", "last"):
         points = [(m, float(r[name])) for m, r in zip(minutes, rows, strict=True) if r[name]]
         if points:

@@ -31,7 +31,7 @@ def test_a_sure_right_mask_costs_nothing_and_an_undecided_one_what_entropy_says(
     assert math.isclose(float(mask_terms(undecided, share, 1.0)), 2 * math.log(2) + dice, rel_tol=1e-5)
 
 
-def test_only_the_best_alternative_is_taught() -> None:
+def test_of_three_alternatives_only_the_best_is_taught_where_it_is_taken() -> None:
     share = half_plane()
     good = (share * 2 - 1)[:, None] * 2
     masks = torch.cat([good, -good, good, -good], 1).requires_grad_()
@@ -43,6 +43,28 @@ def test_only_the_best_alternative_is_taught() -> None:
     assert per_mask[3] == 0
     assert per_mask[0] > 0
     assert per_mask[2] > 0
+
+
+def test_a_worse_alternative_is_taught_most_where_it_is_taken() -> None:
+    share = half_plane()
+    good = (share * 2 - 1)[:, None] * 2
+    masks = torch.cat([good, -good, good, -good], 1).requires_grad_()
+    target = Target(share, torch.ones(1), torch.ones(1))
+    mask_loss(decoded_of(masks), target, torch.tensor([3]), 0.5).loss.backward()  # type: ignore[no-untyped-call]
+    assert masks.grad is not None
+    per_mask = masks.grad.abs().sum((0, 2, 3))
+    assert per_mask[1] == 0  # neither taken nor best
+    assert per_mask[3] > 2 * per_mask[2] > 0
+
+
+def test_a_box_s_single_mask_is_taught_more_than_the_alternatives_that_it_does_not_take() -> None:
+    share = half_plane()
+    masks = ((share * 2 - 1)[:, None] * 2).repeat(1, 4, 1, 1).requires_grad_()
+    target = Target(share, torch.ones(1), torch.ones(1))
+    mask_loss(decoded_of(masks), target, torch.tensor([0]), 0.5).loss.backward()  # type: ignore[no-untyped-call]
+    assert masks.grad is not None
+    per_mask = masks.grad.abs().sum((0, 2, 3))
+    torch.testing.assert_close(per_mask[0], 2.5 * per_mask[1:].sum())
 
 
 def test_nothing_is_asked_of_the_mask_of_a_hidden_object_but_presence_is() -> None:
