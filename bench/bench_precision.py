@@ -1,5 +1,7 @@
 """Masks in bfloat16 and float16 against float32, frame by frame, on rendered clips that training has not seen.
 
+Beside them float32 again, of pictures with up to one grey level of noise: what masks make of so little.
+
 python bench/bench_precision.py                  nano on the CPU
 python bench/bench_precision.py --device cuda --model sam2.1-hiera-tiny
 """
@@ -28,9 +30,15 @@ def main() -> None:
     args = parser.parse_args()
     exact = load_model(args.model, args.device, "float32")
     clips = list(held_out_clips(args.clips, frames=args.frames))
+    noise = "float32 with noise"
     results = {}
-    for name in FORMATS:
-        results[name] = deviation(exact, load_model(args.model, args.device, name), clips).summary
+    for name in (*FORMATS, noise):
+        found = (
+            deviation(exact, exact, clips, noise_levels=1)
+            if name == noise
+            else deviation(exact, load_model(args.model, args.device, name), clips)
+        )
+        results[name] = found.summary
         sys.stdout.write(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in results[name].items()) + "\n")
     if args.out:
         args.out.write_text(json.dumps(results, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""How far masks in another number format are from those in float32."""
+"""How far masks in another number format, or of pictures with a little noise, are from those in float32."""
 
 from __future__ import annotations
 
@@ -39,17 +39,20 @@ class Deviation:
         }
 
 
-def deviation(exact: Any, other: Any, clips: Iterable[Clip], *, objects: int = 4) -> Deviation:
+def deviation(exact: Any, other: Any, clips: Iterable[Clip], *, objects: int = 4, noise_levels: int = 0) -> Deviation:
     """Track clips with both models, prompted with the same boxes in the first frame.
 
-    Differences add up over a clip, since each goes on from its own memories.
+    Differences add up over a clip, since each goes on from its own memories. How much of one a doubtful mask makes
+    depends on the weights; the same model with `noise_levels` is the yardstick for that.
 
     Args:
         exact: in float32.
         other: the same weights in another format.
         clips: to track.
         objects: at most so many in each clip.
+        noise_levels: `other` sees pictures to which up to so many grey levels, of 255, are added or taken.
     """
+    rng = np.random.default_rng(0)
     agreement: list[float] = []
     disputed: list[bool] = []
     scores: list[tuple[float, float]] = []
@@ -62,7 +65,9 @@ def deviation(exact: Any, other: Any, clips: Iterable[Clip], *, objects: int = 4
             for i in ids:
                 tracker.prompt(prompt_for("box", i, clip.ids[0] == i))
         for t, rgb in enumerate(clip.rgb):
-            a, b = (tracker.step(rgb) for tracker in trackers)
+            noise = rng.integers(-noise_levels, noise_levels + 1, rgb.shape)
+            seen = np.clip(rgb + noise, 0, 255).astype(np.uint8)
+            a, b = (tracker.step(picture) for tracker, picture in zip(trackers, (rgb, seen), strict=True))
             for row, i in enumerate(a.ids.tolist()):
                 agreement.append(region_similarity(a.masks[row], b.masks[row]))
                 disputed.append(a.states[row].visible != b.states[row].visible)
