@@ -17,7 +17,8 @@ from sam_perception.segmentation import load_model
 from sam_perception.training.precision import deviation
 from sam_perception.training.synthetic import held_out_clips
 
-FORMATS = ("bfloat16", "float16")
+# Of each row the number format, and the grey levels of noise in its pictures.
+ROWS = {"bfloat16": ("bfloat16", 0), "float16": ("float16", 0), "float32 with noise": ("float32", 1)}
 
 
 def main() -> None:
@@ -30,15 +31,10 @@ def main() -> None:
     args = parser.parse_args()
     exact = load_model(args.model, args.device, "float32")
     clips = list(held_out_clips(args.clips, frames=args.frames))
-    noise = "float32 with noise"
     results = {}
-    for name in (*FORMATS, noise):
-        found = (
-            deviation(exact, exact, clips, noise_levels=1)
-            if name == noise
-            else deviation(exact, load_model(args.model, args.device, name), clips)
-        )
-        results[name] = found.summary
+    for name, (number_format, noise_levels) in ROWS.items():
+        other = load_model(args.model, args.device, number_format)
+        results[name] = deviation(exact, other, clips, noise_levels=noise_levels).summary
         sys.stdout.write(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in results[name].items()) + "\n")
     if args.out:
         args.out.write_text(json.dumps(results, indent=1) + "\n")

@@ -64,7 +64,7 @@ def test_a_box_s_single_mask_is_taught_more_than_the_alternatives_that_it_does_n
     mask_loss(decoded_of(masks), target, torch.tensor([0]), 0.5).loss.backward()  # type: ignore[no-untyped-call]
     assert masks.grad is not None
     per_mask = masks.grad.abs().sum((0, 2, 3))
-    torch.testing.assert_close(per_mask[0], 2.5 * per_mask[1:].sum())
+    assert per_mask[0] > 2 * per_mask[1:].sum() > 0
 
 
 def test_nothing_is_asked_of_the_mask_of_a_hidden_object_but_presence_is() -> None:
