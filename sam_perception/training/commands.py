@@ -12,6 +12,7 @@ from sam_perception.training.eval_command import add_eval_parser
 
 __all__ = ["add_eval_parser", "add_train_parser"]
 
+BAR_AFTER_S = 5.0  # what is refused is refused before, and then stands on a line of its own
 TRAIN_EPILOG = """
 examples:
   sam-perception train --out runs/nano --minutes 480 --processes 8      nano from scratch, on rendered scenes
@@ -132,7 +133,8 @@ def _from_scratch(arguments: argparse.Namespace) -> int:
         start=None if arguments.start is None else find_checkpoint(arguments.start),
         compile=arguments.compile,
     )
-    with tqdm(total=100.0, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
+    layout = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
+    with tqdm(total=100.0, unit="%", bar_format=layout, delay=BAR_AFTER_S) as bar:
 
         def report(row: dict[str, Any]) -> None:
             bar.update(min(100.0, 100 * row["progress"]) - bar.n)
@@ -169,7 +171,7 @@ def _fine_tune(arguments: argparse.Namespace) -> int:
         ignore=None if arguments.ignore is None else tuple(arguments.ignore),
     )
     model = load_model(arguments.source, arguments.device, "float32")
-    with tqdm(total=settings.steps, unit="step") as bar:
+    with tqdm(total=settings.steps, unit="step", delay=BAR_AFTER_S) as bar:
 
         def report(_: int, loss: float) -> None:
             bar.update(1)
