@@ -16,7 +16,6 @@ from sam_perception.errors import SourceError
 from sam_perception.training.samples import Batch, make_sample, stack
 
 POOL_CLIPS = 128  # clips kept by each process to draw samples from
-RENDER_PX = 256
 WAIT_S = 300.0  # a process that has made nothing for so long is taken for dead
 
 
@@ -32,6 +31,8 @@ class Demand:
     clip_share: float  # share of batches that are clips
     difficulty: tuple[float, float]  # of the scenes, 0 to 1, drawn evenly
     uses: float = 2.0  # how many samples are drawn from each rendered frame, on average
+    render_px: tuple[int, int] = (256, 256)  # width and height of the scenes, drawn evenly: sharp and less sharp ones
+    strides: tuple[int, int] = (1, 4)  # frames of the camera from one frame of a clip to the next
 
 
 @dataclass
@@ -48,10 +49,11 @@ class _Pool:
 
         while len(self.clips) < 12 or self.credit <= 0:
             frames = max(6, demand.frames + 2) if demand.clip_share > 0 else 5
-            stride = int(self.rng.integers(1, 5)) if demand.clip_share > 0 else 4
+            stride = int(self.rng.integers(demand.strides[0], demand.strides[1] + 1)) if demand.clip_share > 0 else 4
+            size = int(self.rng.integers(demand.render_px[0], demand.render_px[1] + 1))
             options = SceneOptions(
-                width=RENDER_PX,
-                height=RENDER_PX,
+                width=size,
+                height=size,
                 frames=frames,
                 stride=stride,
                 difficulty=float(self.rng.uniform(*demand.difficulty)),

@@ -77,7 +77,7 @@ def mask_loss(decoded: Decoded, target: Target, index: Tensor, balance: float) -
     # Most objects are in sight most of the time; without this weight the score learns just that.
     weight = target.judged * (1 + (ABSENT_WEIGHT - 1) * (1 - target.visible))
     presence = (presence * weight).sum() / weight.sum().clamp(min=1)
-    return MaskLoss(masks + 0.5 * presence, take(iou, index), target.visible)
+    return MaskLoss(masks + presence, take(iou, index), target.visible)
 
 
 class DenseHeads(nn.Module):

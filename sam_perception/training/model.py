@@ -25,7 +25,8 @@ MEMORY_DIM = 64  # transformers' memory attention is written for 64
 def nano_config(image_size: int = 256) -> Any:
     """A `Sam2VideoConfig` of 3.0 million parameters for square images of `image_size` pixels.
 
-    The weights do not depend on the image size, so that training can begin with small pictures.
+    The weights do not depend on the image size, so that training can begin with small pictures: the coarse stages'
+    windows grow with it, so that they go on to see the whole picture, and nothing is filled up.
     Hidden size 128 is the least that transformers' streaming session runs with. The mask decoder
     attends at full width: halving it, as SAM 2 does at 256 channels, leaves too little at 128.
     """
@@ -45,7 +46,7 @@ def nano_config(image_size: int = 256) -> Any:
         num_attention_heads=1,
         num_attention_heads_per_stage=[1, 2, 4, 8],
         blocks_per_stage=[1, 2, 3, 1],
-        window_size_per_stage=[8, 8, 16, 8],
+        window_size_per_stage=[8, 8, image_size // 16, image_size // 32],
         global_attention_blocks=[],
         window_positional_embedding_background_size=[7, 7],
     )

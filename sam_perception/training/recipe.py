@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import partial
 
 from sam_perception.errors import ConfigError
 from sam_perception.training.loader import Demand
@@ -72,19 +73,19 @@ def nano_recipe() -> Recipe:
 
 
 def further_recipe() -> Recipe:
-    """For weights that nano's course has made: full size from the start, pictures first, then clips of 9 frames.
+    """For weights that nano's course has made: 384 pixels, pictures first, then clips of 9 frames.
 
     The rate falls almost all the way, since there is nothing left to find out at a high one.
     """
-    any_scene = (0.15, 0.95)
+    wanted = partial(Demand, difficulty=(0.15, 0.95), uses=3.0, render_px=(256, 400), strides=(1, 6))
     return Recipe(
         (
-            Stage("pictures 256", 0.4, Demand(256, 6, 1, 5, 4, 0.3, any_scene, uses=3.0)),
-            Stage("long clips 256", 1.01, Demand(256, 6, 1, 9, 4, 0.5, any_scene, uses=3.0)),
+            Stage("pictures 384", 0.35, wanted(384, 4, 1, 5, 4, 0.4)),
+            Stage("long clips 384", 1.01, wanted(384, 4, 1, 9, 4, 0.6)),
         ),
-        learning_rate=8e-4,
-        warmup_steps=200,
-        decay_from=0.15,
+        learning_rate=4e-4,
+        warmup_steps=100,
+        decay_from=0.1,
         had=0.5,
     )
 

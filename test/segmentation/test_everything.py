@@ -184,7 +184,6 @@ def nano() -> Any:
 
 
 CROPS = (300, 300)
-NANO_SIDE = 256
 
 
 def test_masks_of_crops_are_transformers_before_suppression(nano: Any) -> None:
@@ -192,7 +191,7 @@ def test_masks_of_crops_are_transformers_before_suppression(nano: Any) -> None:
     config = EverythingConfig(
         points_per_side=5, crop_n_layers=1, box_nms_thresh=1.0, crop_nms_thresh=1.0, **deciding(nano, rgb)
     )
-    oracle = Oracle("sam2_video", nano, config, NANO_SIDE)
+    oracle = Oracle("sam2_video", nano, config, nano.config.image_size)
     wanted = oracle.masks(rgb)
     assert len(wanted) == 5
     assert sum(map(len, wanted[1:])) > 3, "no crop has a mask"
@@ -207,7 +206,7 @@ def test_masks_of_crops_are_transformers_before_suppression(nano: Any) -> None:
 def test_of_crops_the_smaller_one_wins(nano: Any) -> None:
     rgb = discs(CROPS[0])
     config = EverythingConfig(points_per_side=5, crop_n_layers=1, **deciding(nano, rgb))
-    oracle = Oracle("sam2_video", nano, config, NANO_SIDE)
+    oracle = Oracle("sam2_video", nano, config, nano.config.image_size)
     found, scores = [], []
     for masks, box in zip(oracle.masks(rgb), oracle.crops, strict=True):
         best = suppressed(masks, [m[1] for m in masks], [m[2] for m in masks], config.box_nms_thresh)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from sam_perception.training import scenes
 from sam_perception.training.loader import Demand, new_pool, next_batch
 from sam_perception.training.samples import (
     Batch,
@@ -21,6 +24,8 @@ from sam_perception.training.samples import (
     jump,
     make_sample,
 )
+from sam_perception.training.scenes import Clip as RenderedClip
+from sam_perception.training.scenes import SceneOptions, random_clip
 from sam_perception.training.synthetic import HELD_OUT
 
 Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -110,6 +115,23 @@ def test_the_same_seed_gives_the_same_batches_and_ranks_differ() -> None:
         np.testing.assert_array_equal(a.box, b.box)
         assert a.pictures.shape == c.pictures.shape  # all turn to clips together
         assert not np.array_equal(a.pictures, c.pictures)
+
+
+def test_scenes_are_rendered_as_large_and_as_far_apart_in_time_as_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[SceneOptions] = []
+
+    def noted(rng: np.random.Generator, options: SceneOptions) -> RenderedClip:
+        made.append(options)
+        return random_clip(rng, dataclasses.replace(options, width=48, height=48))
+
+    monkeypatch.setattr(scenes, "random_clip", noted)
+    demand = Demand(64, 2, 1, 3, 2, 1.0, (0.1, 0.2), render_px=(256, 258), strides=(2, 4))
+    new_pool(0, 0, 0).refresh(demand)
+    assert {options.width for options in made} == {options.height for options in made} == {256, 257, 258}
+    assert {options.stride for options in made} == {2, 3, 4}
+    assert all(0.1 <= options.difficulty < 0.2 for options in made)
 
 
 def test_a_hidden_object_is_gone_for_some_frames_and_so_are_its_pixels() -> None:

@@ -21,7 +21,16 @@ from sam_perception.training.checkpoint import optimiser_tensors, restore_optimi
 from sam_perception.training.finetune import freeze
 from sam_perception.training.lesson import Lesson
 from sam_perception.training.losses import DenseHeads
-from sam_perception.training.model import CONFIG, WEIGHTS, initialise, load_weights, new_model, save_model, sha256
+from sam_perception.training.model import (
+    CONFIG,
+    WEIGHTS,
+    initialise,
+    load_weights,
+    nano_config,
+    new_model,
+    save_model,
+    sha256,
+)
 from sam_perception.training.pictures import plot_log
 from sam_perception.training.recipe import further_recipe, nano_recipe
 from sam_perception.training.rollout import Knobs, Outcome, clip_pass, picture_pass
@@ -63,7 +72,10 @@ def test_gradients_of_a_clip_reach_every_part(small_model: Any, moving_square: C
     with torch.no_grad():  # sure of presence, but not so sure that nothing is left to learn
         small_model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(3.0)
     knobs = Knobs(correction=1.0, forced_memory=0.0)
-    for kind in ("point", "mask"):
+    quality = small_model.mask_decoder.iou_prediction_head.proj_out.bias
+    for kind, taken in (("point", 1), ("point", 2), ("mask", 3)):
+        with torch.no_grad():
+            quality[taken] += 5.0 * taken  # more than the one before
         out = clip_pass(small_model, DenseHeads(128), lesson, kind, knobs, np.random.default_rng(0))
         out.loss.backward()  # type: ignore[no-untyped-call]
     without = {n for n, p in small_model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
@@ -164,6 +176,14 @@ def test_a_model_directory_holds_what_was_saved(small_model: Any, tmp_path: Path
         load_weights(other, tmp_path / WEIGHTS)
 
 
+@pytest.mark.parametrize("size", [64, 128, 256, 384])
+def test_the_coarse_stages_see_the_whole_picture_and_no_window_is_filled_up(size: int) -> None:
+    backbone = nano_config(size).vision_config.backbone_config
+    grids = [size // stride for stride in (4, 8, 16, 32)]
+    assert [grid % window for grid, window in zip(grids, backbone.window_size_per_stage, strict=True)] == [0] * 4
+    assert backbone.window_size_per_stage[2:] == grids[2:]
+
+
 def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     model = new_model(64)
     initialise(model)
@@ -189,7 +209,7 @@ def test_the_course_goes_from_easy_to_hard() -> None:
 
 def test_what_goes_on_with_made_weights_is_hard_from_the_start() -> None:
     recipe = further_recipe()
-    assert {stage.demand.image_size for stage in recipe.stages} == {256}
+    assert {stage.demand.image_size for stage in recipe.stages} == {384}
     assert recipe.knobs(0.0) == nano_recipe().knobs(0.5)
     assert recipe.knobs(1.0) == nano_recipe().knobs(1.0)
     assert recipe.rate(0.1, 1000) == recipe.learning_rate < nano_recipe().learning_rate
