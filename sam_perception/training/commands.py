@@ -145,6 +145,8 @@ def _from_scratch(arguments: argparse.Namespace) -> int:
         bar.update(100.0 * min(1.0, state.progress) - bar.n)
     if state.step >= 20:
         plot_log(arguments.out / "log.csv", arguments.out / "log.png")
+    if state.calibrated_by:
+        _say(f"the object score was moved by {state.calibrated_by:+g}, by clips in which objects are hidden")
     _say(f"{state.step} steps in {state.elapsed_s / 60:.1f} min; model in {arguments.out / 'model'}")
     return 0
 

@@ -33,6 +33,7 @@ class Recipe:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     average_horizon: int = 300  # steps over which the shipped weights are averaged
+    calibrated_on: int = 0  # clips with hidden objects, by which the object score is set at the end; 0: left as learnt
     had: float = 0.0  # share of the lessons' course (`knobs`) that the weights it begins with have had
 
     def stage(self, progress: float) -> Stage:
@@ -68,7 +69,8 @@ def nano_recipe() -> Recipe:
             Stage("clips 128", 0.55, Demand(128, 16, 5, 4, 3, 0.6, middle)),
             Stage("clips 256", 0.80, Demand(256, 6, 2, 4, 3, 0.55, middle)),
             Stage("long clips 256", 1.01, Demand(256, 6, 1, 9, 4, 0.6, hard)),
-        )
+        ),
+        calibrated_on=30,
     )
 
 
@@ -86,6 +88,7 @@ def further_recipe() -> Recipe:
         learning_rate=4e-4,
         warmup_steps=100,
         decay_from=0.1,
+        calibrated_on=30,
         had=0.5,
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,15 +48,16 @@ class Tally:
         }
 
 
-def held_out_clips(
-    count: int, *, frames: int = 24, stride: int = 2, difficulty: float = 0.5, size_px: int = 256
-) -> Iterable[Clip]:
+def rendered_clips(seed: int, frames: int = 24) -> Iterator[Clip]:
+    """Endless clips of medium difficulty, each from `seed` and its number."""
+    options = SceneOptions(width=256, height=256, frames=frames, stride=2, difficulty=0.5, max_objects=6)
+    for k in itertools.count():
+        yield random_clip(np.random.default_rng([seed, k]), options)
+
+
+def held_out_clips(count: int, frames: int = 24) -> Iterator[Clip]:
     """Clips of seeds that training never uses."""
-    for k in range(count):
-        options = SceneOptions(
-            width=size_px, height=size_px, frames=frames, stride=stride, difficulty=difficulty, max_objects=6
-        )
-        yield random_clip(np.random.default_rng([HELD_OUT, k]), options)
+    return itertools.islice(rendered_clips(HELD_OUT, frames), count)
 
 
 def track_clip(model: Any, clip: Clip, kind: str, tally: Tally, limit: int = 6) -> None:

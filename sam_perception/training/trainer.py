@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sam_perception.errors import CheckpointError, ConfigError
 from sam_perception.segmentation.models import verify_checksums
 from sam_perception.training import checkpoint
+from sam_perception.training.calibration import calibrate, calibration_cases
 from sam_perception.training.checkpoint import RunState
 from sam_perception.training.lesson import Lesson
 from sam_perception.training.loader import Loader
@@ -225,6 +226,8 @@ class Trainer:
         self.state.elapsed_s += clock.elapsed_s
         if self.peers.first:
             self.save()
+            if 1 <= progress < END:
+                self._calibrate()
         return self.state
 
     def _save_at(self, elapsed_s: float) -> None:
@@ -280,6 +283,13 @@ class Trainer:
         tensors |= checkpoint.optimiser_tensors(self.optimisers, self._names())
         checkpoint.save_run(self.settings.folder, copy.copy(self.state), tensors)
         save_model(self.averaged(), self.settings.out / "model")
+
+    def _calibrate(self) -> None:
+        """Write the model once more, calibrated; a course that is prolonged goes on from what was learnt."""
+        if self.recipe.calibrated_on > 0:
+            model = self.averaged()
+            self.state.calibrated_by = calibrate(model, calibration_cases(self.recipe.calibrated_on))
+            save_model(model, self.settings.out / "model")
 
 
 def _join(settings: Settings, rank: int, meeting: str, threads: int) -> None:
