@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_perception.frame import CameraIntrinsics
+from sam_perception.training import calibration
 from sam_perception.training.calibration import HiddenCase, calibrate, calibration_cases, hidden_cases, hidden_said
 from sam_perception.training.scenes import Clip
 
@@ -72,3 +73,21 @@ def test_the_score_is_moved_as_far_as_hidden_objects_need_and_no_farther(
     bias = always(small_model, learnt)
     assert calibrate(small_model, [HiddenCase(clip, (1,))], wanted=0.9) == moved
     assert float(bias[0].detach()) == pytest.approx(learnt + moved)
+
+
+@pytest.mark.parametrize(
+    ("shares", "moved"),
+    [
+        ({0.0: 0.87}, 0.0),  # closer than such a share can be told
+        ({0.0: 0.94}, 0.0),
+        ({0.0: 0.80, -0.5: 0.88, -1.0: 0.93}, -1.0),
+        ({0.0: 0.99, 0.5: 0.97, 1.0: 0.91, 1.5: 0.89}, 1.0),
+    ],
+)
+def test_a_share_that_is_close_enough_is_left_alone(
+    small_model: Any, monkeypatch: pytest.MonkeyPatch, shares: dict[float, float], moved: float
+) -> None:
+    bias = always(small_model, 2.0)
+    monkeypatch.setattr(calibration, "hidden_said", lambda *_: shares[float(bias[0].detach()) - 2.0])
+    assert calibrate(small_model, [], wanted=0.9) == moved
+    assert float(bias[0].detach()) == 2.0 + moved
