@@ -1,8 +1,8 @@
 """Where the object score says that an object is gone: set by tracking, once the weights are learnt.
 
-In the course of training the score's zero wanders between calling what shows hidden and what is hidden seen, by more
-in an hour than the score itself gets better. So at the end of a course its bias is moved to where a wanted share of the
-frames of hidden objects is said to be without them, on rendered clips of their own seeds.
+In the course of training the score's zero wanders between calling what shows hidden and what is hidden seen, by far
+from one half hour to the next. So at the end of a course its bias is moved, where it is clearly off, to where a wanted
+share of the frames of hidden objects is said to be without them, on rendered clips of their own seeds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from sam_perception.training.scenes import Clip
 from sam_perception.training.scoring import new_tracker, prompt_for
-from sam_perception.training.synthetic import HELD_OUT, MIN_PROMPT_PX, rendered_clips
+from sam_perception.training.synthetic import HELD_OUT, promptable_objects, rendered_clips
 
 SEED = HELD_OUT + 1  # neither training's nor the one that is measured with
 LEAST_HIDDEN = 2  # frames
@@ -38,9 +38,7 @@ class HiddenCase:
 def hidden_cases(clips: Iterable[Clip]) -> Iterator[HiddenCase]:
     """Those of the clips in which something is hidden."""
     for clip in clips:
-        enough = MIN_PROMPT_PX * clip.ids.shape[1] * clip.ids.shape[2] / 256**2
-        shown = [k for k in clip.object_ids if (clip.ids[0] == k).sum() >= enough]
-        gone = [k for k in shown if (~(clip.ids == k).any((1, 2))).sum() >= LEAST_HIDDEN]
+        gone = [k for k in promptable_objects(clip) if (~(clip.ids == k).any((1, 2))).sum() >= LEAST_HIDDEN]
         if gone:
             yield HiddenCase(clip, tuple(gone))
 

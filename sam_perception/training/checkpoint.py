@@ -30,7 +30,7 @@ class RunState:
     elapsed_s: float = 0.0  # of training, over all sittings
     progress: float = 0.0  # share of the whole, 0 to 1
     sittings: int = 0  # times it was started
-    calibrated_by: float = 0.0  # what was added to the object score's bias at the end
+    calibrated_by: float = 0.0  # added to the object score's bias at the end, after the checkpoint: 0 in it
 
 
 def save_run(folder: Path, state: RunState, tensors: Mapping[str, Tensor]) -> None:

@@ -60,11 +60,16 @@ def held_out_clips(count: int, frames: int = 24) -> Iterator[Clip]:
     return itertools.islice(rendered_clips(HELD_OUT, frames), count)
 
 
+def promptable_objects(clip: Clip) -> list[int]:
+    """Those of which the first frame shows enough."""
+    least = MIN_PROMPT_PX * clip.ids.shape[1] * clip.ids.shape[2] / 256**2
+    return [k for k in clip.object_ids if (clip.ids[0] == k).sum() >= least]
+
+
 def track_clip(model: Any, clip: Clip, kind: str, tally: Tally, limit: int = 6) -> None:
     """Track up to `limit` objects of a clip, prompted in its first frame, and count."""
     scale = clip.ids.shape[1] * clip.ids.shape[2] / 256**2
-    areas = {k: int((clip.ids[0] == k).sum()) for k in clip.object_ids}
-    objects = [k for k, area in areas.items() if area >= MIN_PROMPT_PX * scale][:limit]
+    objects = promptable_objects(clip)[:limit]
     if not objects:
         return
     tracker = new_tracker(model, len(objects))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from sam_perception.errors import CheckpointError, ConfigError, ModelNotFound
 from sam_perception.segmentation.models import find_checkpoint
 from sam_perception.training import blocks
+from sam_perception.training import trainer as trainer_module
 from sam_perception.training.checkpoint import optimiser_tensors, restore_optimisers
 from sam_perception.training.finetune import freeze
 from sam_perception.training.lesson import Lesson
@@ -32,7 +34,7 @@ from sam_perception.training.model import (
     sha256,
 )
 from sam_perception.training.pictures import plot_log
-from sam_perception.training.recipe import further_recipe, nano_recipe
+from sam_perception.training.recipe import further_recipe, nano_recipe, recipe_by_name
 from sam_perception.training.rollout import Knobs, Outcome, clip_pass, picture_pass
 from sam_perception.training.run_log import Log
 from sam_perception.training.samples import make_sample, stack
@@ -105,6 +107,34 @@ def test_a_few_steps_then_resumed(tmp_path: Path) -> None:
     assert len(list(csv.DictReader((tmp_path / "log.csv").open()))) == 1
     plot_log(tmp_path / "log.csv", tmp_path / "log.png")
     assert (tmp_path / "log.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_course_that_is_over_is_calibrated_and_what_was_learnt_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "mask_decoder.pred_obj_score_head.proj_out.bias"
+
+    def moved(model: Any, cases: list[int]) -> float:
+        assert cases == [3]
+        with torch.no_grad():
+            model.get_parameter(name).add_(2.0)
+        return 2.0
+
+    def written() -> list[float]:
+        model = load_file(tmp_path / "model" / WEIGHTS)
+        kept = load_file(tmp_path / "checkpoint" / "tensors.safetensors")
+        return [float(model[name][0]), float(kept["average/" + name][0])]
+
+    monkeypatch.setattr(trainer_module, "calibrate", moved)
+    monkeypatch.setattr(trainer_module, "calibration_cases", lambda count: [count])
+    recipe = dataclasses.replace(recipe_by_name("tiny"), calibrated_on=3)
+    monkeypatch.setattr(trainer_module, "recipe_by_name", lambda *_: recipe)
+    sitting = Settings(tmp_path, recipe="tiny", steps=2, stop_after_s=1e-6)
+    assert train(sitting).calibrated_by == 0.0
+    assert written()[0] == pytest.approx(written()[1], abs=1e-3)
+    for _ in range(2):  # a course that is over, over again: not moved twice
+        assert train(Settings(tmp_path, recipe="tiny", steps=2, resume=True)).calibrated_by == 2.0
+        assert written()[0] == pytest.approx(written()[1] + 2.0, abs=2e-3)
 
 
 def test_a_run_is_not_overwritten_and_not_made_up(tmp_path: Path) -> None:
