@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sam_perception.errors import ConfigError, SourceError
 from sam_perception.files import replaced
+from sam_perception.training.autocast import mixed
 from sam_perception.training.datasets import Example, open_dataset, split
 from sam_perception.training.lesson import Lesson
 from sam_perception.training.metrics import region_similarity
@@ -218,7 +219,7 @@ class _Alone:
         return step, optimiser
 
     def precision(self, device_type: str) -> torch.autocast:
-        return torch.autocast(device_type, torch.bfloat16, enabled=self._mixed)
+        return mixed(device_type, enabled=self._mixed)
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]

@@ -82,8 +82,8 @@ def further_recipe() -> Recipe:
     wanted = partial(Demand, difficulty=(0.15, 0.95), uses=3.0, render_px=(256, 400), strides=(1, 6))
     return Recipe(
         (
-            Stage("pictures 384", 0.35, wanted(384, 4, 1, 5, 4, 0.4)),
-            Stage("long clips 384", 1.01, wanted(384, 4, 1, 9, 4, 0.6)),
+            Stage("pictures 384", 0.7, wanted(384, 4, 1, 5, 4, 0.3)),
+            Stage("long clips 384", 1.01, wanted(384, 4, 1, 9, 4, 0.45)),
         ),
         learning_rate=4e-4,
         warmup_steps=100,

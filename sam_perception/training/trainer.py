@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from sam_perception.errors import CheckpointError, ConfigError
 from sam_perception.segmentation.models import verify_checksums
 from sam_perception.training import checkpoint
+from sam_perception.training.autocast import has_bfloat16, mixed
 from sam_perception.training.calibration import calibrate, calibration_cases
 from sam_perception.training.checkpoint import RunState
 from sam_perception.training.lesson import Lesson
 from sam_perception.training.loader import Loader
 from sam_perception.training.losses import DenseHeads
 from sam_perception.training.model import WEIGHTS, initialise, load_weights, new_model, resized, save_model
+from sam_perception.training.muon import Float32Muon
 from sam_perception.training.peers import Peers
 from sam_perception.training.recipe import Recipe, Stage, recipe_by_name
 from sam_perception.training.rollout import Outcome, clip_pass, picture_pass
@@ -32,7 +34,7 @@ from sam_perception.training.run_log import Clock, Log
 LOG_EVERY = 20
 CHOICES = 3  # ends the seed of what is drawn here, apart from those that `loader` ends in 1 and 2
 END = 1e9  # progress that ends a sitting before its course is over
-CLIP_KINDS, CLIP_CHANCES = ("point", "box", "mask"), (0.4, 0.4, 0.2)
+CLIP_KINDS, CLIP_CHANCES = ("point", "box", "mask"), (0.5, 0.3, 0.2)
 # In the names of matrices that are no maps between hidden layers: learnt rows (embeddings, tokens, what stands for
 # nothing or for something hidden), and the dense heads. `token` alone would also name attention to and from tokens.
 ROWS = ("embed", "_token.weight", "_tokens.weight", "no_", "occlusion", "heads/")
@@ -73,7 +75,9 @@ class Settings:
         return self.out / "checkpoint"
 
 
-def new_optimisers(named: list[tuple[str, nn.Parameter]], recipe: Recipe) -> list[torch.optim.Optimizer]:
+def new_optimisers(
+    named: list[tuple[str, nn.Parameter]], recipe: Recipe, device_type: str = "cpu"
+) -> list[torch.optim.Optimizer]:
     """Muon for the matrices between hidden layers, AdamW for everything else.
 
     Muon (Jordan, 2024) makes every update of a matrix orthogonal. In a trial of 120 steps it was where AdamW
@@ -83,9 +87,10 @@ def new_optimisers(named: list[tuple[str, nn.Parameter]], recipe: Recipe) -> lis
     rest_ids = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in rest_ids]
     rate, decay = recipe.learning_rate, recipe.weight_decay
+    muon = torch.optim.Muon if has_bfloat16(device_type) else Float32Muon
     return [
         torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=decay),
-        torch.optim.Muon(matrices, lr=rate, weight_decay=decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        muon(matrices, lr=rate, weight_decay=decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
     ]
 
 
@@ -122,8 +127,8 @@ class Trainer:
         self.device = torch.device(settings.device)
         self.state = RunState(settings.recipe, settings.seed)
         torch.manual_seed(settings.seed)
-        # On CPU the plain attention is faster than the fused one in bfloat16, forwards and backwards.
-        attention = "eager" if self.device.type == "cpu" else "sdpa"
+        # In bfloat16 on CPU the plain attention is faster than the fused one, forwards and backwards.
+        attention = "eager" if self.device.type == "cpu" and has_bfloat16("cpu") else "sdpa"
         size = self.recipe.stages[0].demand.image_size
         self.model = new_model(size, attention=attention)
         initialise(self.model)
@@ -161,15 +166,16 @@ class Trainer:
         return {id(p): name for name, p in self._named()}
 
     def _new_optimisers(self) -> list[torch.optim.Optimizer]:
-        return new_optimisers(self._named(), self.recipe)
+        return new_optimisers(self._named(), self.recipe, self.device.type)
 
     def _compile(self) -> None:
-        """Compile what is called with few shapes; memory attention is not, its memories grow with every frame."""
+        """Compile the encoder, which is called with few shapes.
+
+        Decoder and memory have others for every number of objects, clicks and frames: with nothing in torch's cache,
+        twenty minutes went into compiling the decoder's before the fifth step.
+        """
         if self.settings.compile:
-            # One program per number of clicks and objects, more than the 8 that are kept by default.
-            torch._dynamo.config.recompile_limit = 64
-            for part in (self.model.vision_encoder, self.model.mask_decoder.transformer, self.model.memory_encoder):
-                part.compile(dynamic=False)
+            self.model.vision_encoder.compile(dynamic=False)
 
     def _enter(self, stage: Stage) -> None:
         """Rebuild the model for the stage's picture size; weights and the optimiser's state go along."""
@@ -242,7 +248,7 @@ class Trainer:
             for group in optimiser.param_groups:
                 group["lr"] = rate * (self.recipe.muon_factor if isinstance(optimiser, torch.optim.Muon) else 1.0)
         knobs = self.recipe.knobs(progress)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed(self.device.type):
             if lesson.frames == 1:
                 outcome = picture_pass(self.model, self.heads, lesson, knobs, self.rng)
             else:

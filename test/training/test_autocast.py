@@ -1,0 +1,91 @@
+"""A step computes in bfloat16 where the CPU has instructions for it, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from sam_perception.training import autocast, trainer
+from sam_perception.training.lesson import Lesson
+from sam_perception.training.loader import Loader
+from sam_perception.training.muon import Float32Muon
+from sam_perception.training.trainer import Settings, Trainer
+
+SHAPES = [(7, 7), (5, 12), (12, 5)]
+
+
+class Formats(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The floating formats of what operations give."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.seen |= {leaf.dtype for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)}
+        return out
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_step_of_training_computes_in_what_the_cpu_is_fast_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(autocast, "has_bfloat16", lambda _: native)
+    monkeypatch.setattr(trainer, "has_bfloat16", lambda _: native)
+    course = Trainer(Settings(tmp_path, recipe="tiny", steps=1))
+    with Loader(0, 1, 0, 0) as loader:
+        loader.ask(course.recipe.stages[0].demand)
+        lesson = Lesson(loader.get(), torch.device("cpu"))
+    with Formats() as formats:
+        course._step(lesson, 0.5, 1e-4, 0.5)
+    assert (torch.bfloat16 in formats.seen) == native
+    assert torch.float32 in formats.seen
+
+
+def test_a_gpu_is_taken_to_have_it_and_it_can_be_declined() -> None:
+    assert autocast.has_bfloat16("cuda")
+    with autocast.mixed("cpu", enabled=False):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("rule", [None, "original", "match_rms_adamw"])
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_float32_muon_is_torchs_but_for_the_format(
+    monkeypatch: pytest.MonkeyPatch, rule: str | None, nesterov: bool
+) -> None:
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)  # torch's own code, in float32
+    random = torch.Generator().manual_seed(0)
+    begun = [torch.randn(shape, generator=random) for shape in SHAPES]
+    grads = [[torch.randn(shape, generator=random) for shape in SHAPES] for _ in range(4)]
+    ends = []
+    for kind in (torch.optim.Muon, Float32Muon):
+        matrices = [torch.nn.Parameter(m.clone()) for m in [*begun, torch.ones(2, 2)]]  # the last has no gradient
+        optimiser = kind(matrices, lr=0.1, weight_decay=0.05, nesterov=nesterov, adjust_lr_fn=rule)
+        for step in grads:
+            for matrix, grad in zip(matrices, step, strict=False):
+                matrix.grad = grad.clone()
+            optimiser.step()  # type: ignore[no-untyped-call]
+        ends.append([m.detach() for m in matrices])
+        assert len(optimiser.state) == len(SHAPES)
+    for torchs, ours, before in zip(*ends, begun, strict=False):
+        torch.testing.assert_close(ours, torchs, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(ours, before, atol=1e-2)
+    assert torch.equal(ends[1][-1], torch.ones(2, 2))
+
+
+def test_float32_muon_gives_the_loss_of_its_closure() -> None:
+    matrix = torch.nn.Parameter(torch.eye(3))
+
+    def loss() -> float:
+        matrix.grad = torch.eye(3)
+        assert torch.is_grad_enabled()
+        return 4.5
+
+    assert Float32Muon([matrix], lr=0.1).step(loss) == 4.5
+    assert matrix[0, 0] < 1
