@@ -169,13 +169,12 @@ class Trainer:
         return new_optimisers(self._named(), self.recipe, self.device.type)
 
     def _compile(self) -> None:
-        """Compile the encoder, which is called with few shapes.
-
-        Decoder and memory have others for every number of objects, clicks and frames: with nothing in torch's cache,
-        twenty minutes went into compiling the decoder's before the fifth step.
-        """
+        """Compile what is called with few shapes; memory attention is not, its memories grow with every frame."""
         if self.settings.compile:
-            self.model.vision_encoder.compile(dynamic=False)
+            # One program per number of clicks and objects, more than the 8 that are kept by default.
+            torch._dynamo.config.recompile_limit = 64
+            for part in (self.model.vision_encoder, self.model.mask_decoder.transformer, self.model.memory_encoder):
+                part.compile(dynamic=False)
 
     def _enter(self, stage: Stage) -> None:
         """Rebuild the model for the stage's picture size; weights and the optimiser's state go along."""
