@@ -132,9 +132,11 @@ class Trainer:
         size = self.recipe.stages[0].demand.image_size
         self.model = new_model(size, attention=attention)
         initialise(self.model)
+        self.begun: dict[str, Tensor] = {}  # what `averaged` keeps a share of; empty where that was random
         if settings.start is not None:
             verify_checksums(settings.start)
             load_weights(self.model, settings.start / WEIGHTS)
+            self.begun = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.heads = DenseHeads(self.model.hidden_dim)
         if settings.folder.exists() and not settings.resume:
             raise CheckpointError(f"{settings.out} holds a run: pass --resume to go on with it, or another --out")
@@ -146,6 +148,7 @@ class Trainer:
         if tensors:
             checkpoint.restore_optimisers(self.optimisers, self._names(), tensors)
             self.average = {k: tensors["average/" + k].to(self.device) for k in self.average}
+        self.begun = {k: v.to(self.device) for k, v in self.begun.items()}
         # The same choices in every process, so that their steps take equally long; but other draws.
         self.rng = np.random.default_rng([settings.seed, self.state.step, CHOICES])
         torch.manual_seed(settings.seed + 7919 * self.state.step + self.peers.rank)
@@ -156,6 +159,7 @@ class Trainer:
         check_resumed(self.settings, self.state)
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
         self.heads.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("heads/")})
+        self.begun = {k[6:]: v for k, v in tensors.items() if k.startswith("begun/")}
         return tensors
 
     def _named(self) -> list[tuple[str, nn.Parameter]]:
@@ -275,9 +279,15 @@ class Trainer:
         torch._foreach_lerp_([self.average[k] for k in floating], [own[k] for k in floating], share)
 
     def averaged(self) -> Any:
-        """A copy of the model with the averaged weights, for pictures of the course's last size."""
+        """A copy of the model with the averaged weights, for pictures of the course's last size.
+
+        Of weights that the run began with, the share is in it that the recipe keeps.
+        """
         model = resized(self.model, self.recipe.stages[-1].demand.image_size)
-        model.load_state_dict(self.average)
+        weights = dict(self.average)
+        if self.recipe.kept > 0:
+            weights |= {k: weights[k].lerp(v, self.recipe.kept) for k, v in self.begun.items() if v.is_floating_point()}
+        model.load_state_dict(weights)
         return model.eval()
 
     def save(self) -> None:
@@ -285,6 +295,7 @@ class Trainer:
         tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"heads/{k}": v for k, v in self.heads.state_dict().items()}
         tensors |= {f"average/{k}": v for k, v in self.average.items()}
+        tensors |= {f"begun/{k}": v for k, v in self.begun.items()}
         tensors |= checkpoint.optimiser_tensors(self.optimisers, self._names())
         checkpoint.save_run(self.settings.folder, copy.copy(self.state), tensors)
         save_model(self.averaged(), self.settings.out / "model")

@@ -34,7 +34,7 @@ from sam_perception.training.model import (
     sha256,
 )
 from sam_perception.training.pictures import plot_log
-from sam_perception.training.recipe import further_recipe, nano_recipe, recipe_by_name
+from sam_perception.training.recipe import RECIPES, further_recipe, nano_recipe, recipe_by_name, tiny_recipe
 from sam_perception.training.rollout import Knobs, Outcome, clip_pass, picture_pass
 from sam_perception.training.run_log import Log
 from sam_perception.training.samples import make_sample, stack
@@ -267,6 +267,28 @@ def test_muon_gets_every_map_between_hidden_layers_and_nothing_else() -> None:
     assert muon | adam == {name for name, _ in named}
     towards = [name for name in muon if "_token_to_image." in name or "_image_to_token." in name]
     assert len(towards) == 20  # query, key, value, output: two layers in both directions, and the last attention
+
+
+def test_a_share_of_the_weights_that_a_run_began_with_is_kept_in_those_that_it_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(3)
+    first = new_model(64)
+    initialise(first)
+    save_model(first, tmp_path / "first", half=False)
+    keeping = dataclasses.replace(tiny_recipe(), kept=0.25)
+    monkeypatch.setitem(RECIPES, "tiny", lambda: keeping)
+    # A rate that takes the weights far from where they began, or rounding would be all that is seen.
+    run = Settings(tmp_path / "run", recipe="tiny", steps=2, start=tmp_path / "first", learning_rate=0.05)
+    for settings in (run, dataclasses.replace(run, steps=4, start=None, resume=True)):
+        train(settings)
+        written = load_file(settings.folder / "tensors.safetensors")
+        shipped = load_file(settings.out / "model" / WEIGHTS)
+        began = load_file(tmp_path / "first" / WEIGHTS)
+        name = "mask_decoder.transformer.layers.0.mlp.proj_in.weight"
+        learnt = written[f"average/{name}"]
+        assert (learnt - began[name]).abs().mean() > 0.003
+        torch.testing.assert_close(shipped[name].float(), 0.75 * learnt + 0.25 * began[name], atol=1e-4, rtol=1e-3)
 
 
 def test_what_another_optimiser_remembered_is_left_behind(tmp_path: Path) -> None:
