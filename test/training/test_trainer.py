@@ -34,7 +34,7 @@ from sam_perception.training.model import (
     sha256,
 )
 from sam_perception.training.pictures import plot_log
-from sam_perception.training.recipe import RECIPES, further_recipe, nano_recipe, recipe_by_name, tiny_recipe
+from sam_perception.training.recipe import RECIPES, nano_recipe, recipe_by_name, tiny_recipe
 from sam_perception.training.rollout import Knobs, Outcome, clip_pass, picture_pass
 from sam_perception.training.run_log import Log
 from sam_perception.training.samples import make_sample, stack
@@ -237,8 +237,9 @@ def test_the_course_goes_from_easy_to_hard() -> None:
     assert recipe.knobs(1.0).dense_prompt == 0.0
 
 
-def test_what_goes_on_with_made_weights_is_hard_from_the_start() -> None:
-    recipe = further_recipe()
+@pytest.mark.parametrize("name", ["further", "polish"])
+def test_what_goes_on_with_made_weights_is_hard_from_the_start(name: str) -> None:
+    recipe = recipe_by_name(name)
     assert {stage.demand.image_size for stage in recipe.stages} == {384}
     assert recipe.knobs(0.0) == nano_recipe().knobs(0.5)
     assert recipe.knobs(1.0) == nano_recipe().knobs(1.0)
