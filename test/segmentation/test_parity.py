@@ -14,12 +14,17 @@ import pytest
 import torch
 from reference import Reference, Script, run_tracker, worst_difference
 from small_models import clip, random_model, small_config, tiny_config
+from transformers.models.sam2_video import modeling_sam2_video
 
 from sam_perception.prompts import BoxPrompt, MaskPrompt, PointPrompt
 from sam_perception.segmentation import StreamingTracker, memory_bank
+from sam_perception.segmentation.network import Network
 
 FRAMES = 30
 TOLERANCE = 1e-3  # of mask logits whose standard deviation is about 2
+# Where memories are rounded to bfloat16, the last bit of a sum, which is not the same on every CPU, becomes 0.4 % of a
+# value now and then. Without rounding both agree far better.
+ROUNDED, UNROUNDED = 2e-2, 1e-4
 PRESENT = 3.0  # bias of the object score with which every object is there
 
 
@@ -104,7 +109,26 @@ def small() -> Any:
 @pytest.mark.parametrize("name", _scenarios(128))
 def test_small_model_equals_the_session(small: Any, name: str) -> None:
     semantics, script = _scenarios(128)[name]
-    assert _compare(small, 128, semantics, script) < TOLERANCE
+    assert _compare(small, 128, semantics, script) < ROUNDED
+
+
+class _Unrounding:
+    """torch, for a module that rounds to bfloat16 by name."""
+
+    bfloat16 = torch.float32
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+@pytest.mark.parametrize("name", _scenarios(128))
+def test_small_model_equals_the_session_to_the_last_bits_without_rounding(
+    small: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modeling_sam2_video, "torch", _Unrounding())
+    monkeypatch.setattr(Network, "_rounded", lambda _, memories: memories)
+    semantics, script = _scenarios(128)[name]
+    assert _compare(small, 128, semantics, script) < UNROUNDED
 
 
 @pytest.mark.parametrize(
