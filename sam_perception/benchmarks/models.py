@@ -141,6 +141,10 @@ def random_model(config: Any, device: str, dtype: str) -> Any:
             weight.copy_(1 + 0.1 * noise)
         else:
             weight.copy_((0.05 if name.endswith("bias") else 0.5) * noise)
+    # The code of positions is no parameter, and transformers draws it twice; SAM has one for prompts and picture.
+    code = model.shared_image_embedding.positional_embedding
+    code.copy_(torch.randn(code.shape, generator=generator))
+    model.prompt_encoder.shared_embedding.positional_embedding.copy_(code)
     model.mask_decoder.pred_obj_score_head.proj_out.bias.add_(_PRESENT)
     where = resolve_device(device)
     return in_format(model.to(where), resolve_dtype(dtype, where))

@@ -139,6 +139,11 @@ def test_a_race_measures_both_sides(model: Any) -> None:
     assert told == found
 
 
+def test_random_weights_are_the_same_whenever_they_are_made() -> None:
+    first, second = (benchmark_model(SMALL, "cpu", "auto").state_dict() for _ in range(2))
+    assert [name for name, value in first.items() if not torch.equal(value, second[name])] == []
+
+
 def test_both_sides_run_in_half_precision() -> None:
     half = benchmark_model(SMALL, "cpu", "bfloat16")
     mixed = {parameter.dtype for parameter in half.parameters()}
