@@ -1,8 +1,8 @@
 """Where the object score says that an object is gone: set by tracking, once the weights are learnt.
 
 In the course of training the score's zero wanders between calling what shows hidden and what is hidden seen, by far
-from one half hour to the next. So at the end of a course its bias is moved, where it is clearly off, to where about a
-wanted share of the frames of hidden objects is said to be without them, on rendered clips of their own seeds.
+from one half hour to the next. So at the end of a course its bias is moved, where it is clearly off, to where a wanted
+share of the frames of hidden objects is said to be without them, on rendered clips of their own seeds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SEED = HELD_OUT + 1  # neither training's nor the one that is measured with
 LEAST_HIDDEN = 2  # frames
 WANTED = 0.90  # share of frames
 TOLERANCE = 0.05  # of it: the standard error of a share over some forty occlusions; closer is left as it is
-STEP = 0.25  # of the score's logit; hidden frames come by whole occlusions, so that finer ones say nothing
+STEP = 0.5  # of the score's logit
 FARTHEST = 3.0
 KINDS = ("box", "click")
 
@@ -68,28 +68,24 @@ def hidden_said(model: Any, cases: Sequence[HiddenCase]) -> float:
 
 @torch.no_grad()
 def calibrate(model: Any, cases: Sequence[HiddenCase], wanted: float = WANTED) -> float:
-    """Move the object score's bias, in place, until `hidden_said` is within TOLERANCE of `wanted`.
+    """Move the object score's bias, in place, as little down or as far up as leaves `wanted` of `hidden_said`.
 
-    Every move down hides some of what shows, and every move up shows some of what is hidden, so it stops at the first
-    that is close enough; where a move goes past that, the nearer side is taken.
-
-    Returns what was added to it, in steps of STEP, at most FARTHEST either way; 0 where nothing had to be done.
+    Returns what was added to it, in steps of STEP, at most FARTHEST either way; 0 where the share is within TOLERANCE.
     """
     bias = model.mask_decoder.pred_obj_score_head.proj_out.bias
     learnt = bias.clone()
 
-    def off(moved: float) -> float:
+    def said(moved: float) -> float:
         bias.copy_(learnt + moved)
-        return hidden_said(model, cases) - wanted
+        return hidden_said(model, cases)
 
-    moved, error = 0.0, off(0.0)
-    step = STEP if error > 0 else -STEP
-    while abs(error) > TOLERANCE and abs(moved) < FARTHEST:
-        following = off(moved + step)
-        if following * error < 0 and abs(following) > abs(error):
-            break
-        moved, error = moved + step, following
-        if error * step < 0:  # past it
-            break
+    moved, share = 0.0, said(0.0)
+    if share > wanted + TOLERANCE:
+        while moved < FARTHEST and said(moved + STEP) >= wanted:
+            moved += STEP
+    elif share < wanted - TOLERANCE:
+        while moved > -FARTHEST and share < wanted:
+            moved -= STEP
+            share = said(moved)
     bias.copy_(learnt + moved)
     return moved

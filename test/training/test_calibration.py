@@ -11,14 +11,7 @@ from numpy.typing import NDArray
 
 from sam_perception.frame import CameraIntrinsics
 from sam_perception.training import calibration
-from sam_perception.training.calibration import (
-    STEP,
-    HiddenCase,
-    calibrate,
-    calibration_cases,
-    hidden_cases,
-    hidden_said,
-)
+from sam_perception.training.calibration import HiddenCase, calibrate, calibration_cases, hidden_cases, hidden_said
 from sam_perception.training.scenes import Clip
 
 
@@ -73,7 +66,7 @@ def test_what_is_said_of_hidden_frames_is_counted(small_model: Any, clip: Clip) 
     assert hidden_said(small_model, [HiddenCase(clip, (1, 3))]) == 1.0
 
 
-@pytest.mark.parametrize(("learnt", "moved"), [(1.2, -1.25), (0.2, -0.25), (-0.1, 0.0), (-1.2, 1.0), (9.0, -3.0)])
+@pytest.mark.parametrize(("learnt", "moved"), [(1.2, -1.5), (0.2, -0.5), (-0.3, 0.0), (-1.2, 1.0), (9.0, -3.0)])
 def test_the_score_is_moved_as_far_as_hidden_objects_need_and_no_farther(
     small_model: Any, clip: Clip, learnt: float, moved: float
 ) -> None:
@@ -83,22 +76,18 @@ def test_the_score_is_moved_as_far_as_hidden_objects_need_and_no_farther(
 
 
 @pytest.mark.parametrize(
-    ("shares", "steps"),
+    ("shares", "moved"),
     [
-        ({0: 0.87}, 0),  # closer than such a share can be told
-        ({0: 0.94}, 0),
-        ({0: 0.80, -1: 0.83, -2: 0.88, -3: 0.90}, -2),
-        ({0: 0.99, 1: 0.97, 2: 0.91, 3: 0.90}, 2),
-        ({0: 0.99, 1: 0.83}, 1),  # none is close enough: the nearer one
-        ({0: 0.97, 1: 0.80}, 0),
-        ({0: 0.81, -1: 0.97}, -1),
-        ({0: 0.83, -1: 1.00}, 0),
+        ({0.0: 0.87}, 0.0),  # closer than such a share can be told
+        ({0.0: 0.94}, 0.0),
+        ({0.0: 0.80, -0.5: 0.88, -1.0: 0.93}, -1.0),
+        ({0.0: 0.99, 0.5: 0.97, 1.0: 0.91, 1.5: 0.89}, 1.0),
     ],
 )
-def test_the_first_share_that_is_close_enough_is_taken(
-    small_model: Any, monkeypatch: pytest.MonkeyPatch, shares: dict[int, float], steps: int
+def test_a_share_that_is_close_enough_is_left_alone(
+    small_model: Any, monkeypatch: pytest.MonkeyPatch, shares: dict[float, float], moved: float
 ) -> None:
     bias = always(small_model, 2.0)
-    monkeypatch.setattr(calibration, "hidden_said", lambda *_: shares[round((float(bias[0].detach()) - 2.0) / STEP)])
-    assert calibrate(small_model, [], wanted=0.9) == steps * STEP
-    assert float(bias[0].detach()) == 2.0 + steps * STEP
+    monkeypatch.setattr(calibration, "hidden_said", lambda *_: shares[float(bias[0].detach()) - 2.0])
+    assert calibrate(small_model, [], wanted=0.9) == moved
+    assert float(bias[0].detach()) == 2.0 + moved
