@@ -43,7 +43,7 @@ def add_eval_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--still-object", action="append", default=[], metavar="ID:X0,Y0,X1,Y1", help="box around an object at rest"
     )
-    parser.add_argument("--synthetic", type=int, default=0, metavar="N", help="also N rendered clips")
+    parser.add_argument("--synthetic", type=int, metavar="N", help="also N rendered clips")
     parser.set_defaults(run=run_eval)
 
 
@@ -57,7 +57,9 @@ def run_eval(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError: nothing to measure on, or a malformed option.
     """
-    if not arguments.data and arguments.synthetic <= 0:
+    if arguments.synthetic is not None and arguments.synthetic < 1:
+        raise ConfigError(f"--synthetic is {arguments.synthetic}: give the number of clips, 1 or more")
+    if not arguments.data and arguments.synthetic is None:
         raise ConfigError("nothing to measure on: name a recording, or --synthetic N")
     from sam_perception.segmentation import load_model
 
@@ -68,7 +70,7 @@ def run_eval(arguments: argparse.Namespace) -> int:
         scores += _evaluate_folder(model, path, arguments, boxes)
     if scores:
         _tell(scores, arguments.out)
-    if arguments.synthetic > 0:
+    if arguments.synthetic is not None:
         _evaluate_synthetic(model, arguments.synthetic)
     return 0
 

@@ -182,6 +182,9 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         run("train", "--out", str(tmp_path), "--data", str(tmp_path))
     with pytest.raises(ConfigError, match="nothing to measure on"):
         run("eval")
+    for count in ("0", "-1"):
+        with pytest.raises(ConfigError, match=f"--synthetic is {count}: give the number of clips, 1 or more"):
+            run("eval", "--synthetic", count)
     with pytest.raises(ConfigError, match="1:250,200,330,290"):
         parse_box("1:2,3,4")
     with pytest.raises(SourceError, match="no pictures"):
