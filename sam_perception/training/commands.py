@@ -52,7 +52,7 @@ def add_train_parser(subparsers: Any) -> None:
     scratch.add_argument(
         "--recipe",
         default="nano",
-        help="nano; further, polish or replay (with --start); tiny to see that it runs (default %(default)s)",
+        help="nano, further or polish (with --start), or tiny to see that it runs (default %(default)s)",
     )
     scratch.add_argument(
         "--start", metavar="MODEL", help="nano's weights or others of its shape, in place of random ones"

@@ -59,27 +59,23 @@ def mask_iou(logits: Tensor, share: Tensor) -> Tensor:
     return torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(both))
 
 
-def mask_loss(decoded: Decoded, target: Target, index: Tensor, balance: float, often: Tensor | None = None) -> MaskLoss:
+def mask_loss(decoded: Decoded, target: Target, index: Tensor, balance: float) -> MaskLoss:
     """The mask that is taken, the best of the three alternatives, the single one, quality estimates, and presence.
 
     `index` (N,) is the mask that inference would take. As in SAM the best alternative is taught, so that the three
     may differ. But an estimate never tells them apart as well as the truth does, so what is taken is taught most:
     it has to be a good answer even where another would have been better. Every quality estimate is taught on
     visible objects.
-
-    `often` (N,) is how much more often than others an object was drawn, for which it weighs less: in presence, whose
-    zero is to lie where it would lie otherwise, by all of it; in masks by its square root, so that a part remains.
     """
-    often = torch.ones_like(target.visible) if often is None else often
     terms = mask_terms(decoded.masks, target.share, balance)
     per_object = take(terms, index) + 0.5 * terms[:, 1:].min(dim=1).values + 0.25 * terms[:, 0]
     iou = mask_iou(decoded.masks, target.share)
     quality = (decoded.iou - iou).abs().mean(dim=1)
-    weight = target.visible / often.sqrt()
-    masks = ((per_object + quality) * weight).sum() / weight.sum().clamp(min=1)
+    count = target.visible.sum().clamp(min=1)
+    masks = ((per_object + quality) * target.visible).sum() / count
     presence = F.binary_cross_entropy_with_logits(decoded.presence, target.visible, reduction="none")
     # Most objects are in sight most of the time; without this weight the score learns just that.
-    weight = target.judged * (1 + (ABSENT_WEIGHT - 1) * (1 - target.visible)) / often
+    weight = target.judged * (1 + (ABSENT_WEIGHT - 1) * (1 - target.visible))
     presence = (presence * weight).sum() / weight.sum().clamp(min=1)
     return MaskLoss(masks + presence, take(iou, index), target.visible)
 

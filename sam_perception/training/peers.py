@@ -47,11 +47,6 @@ class Peers:
             grad.copy_(part.view_as(grad))
         return float(word) / self.world
 
-    def wait(self) -> None:
-        """Until all are here."""
-        if self.world > 1:
-            dist.barrier()
-
     def close(self) -> None:
         """Leave the group."""
         if self.world > 1:

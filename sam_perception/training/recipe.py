@@ -36,8 +36,6 @@ class Recipe:
     kept: float = 0.0  # share of the weights that a run began with in those that it ships
     calibrated_on: int = 0  # clips with hidden objects, by which the object score is set at the end; 0: left as learnt
     had: float = 0.0  # share of the lessons' course (`knobs`) that the weights it begins with have had
-    recorded: int = 0  # clips that are tracked first, and learnt from moment by moment (`replay`); 0: rendered batches
-    trained: tuple[str, ...] = ()  # how the names of weights begin that are trained; none: all are
 
     def stage(self, progress: float) -> Stage:
         """The stage at `progress` (0 to 1)."""
@@ -115,36 +113,6 @@ def polish_recipe() -> Recipe:
     )
 
 
-def replay_recipe() -> Recipe:
-    """For weights that can track already: memory attention and mask decoder, by what tracking gives them.
-
-    Of the mask decoder not the two maps to finer features, which are applied before what is recorded.
-    """
-    decoder = (
-        "transformer",
-        "upscale",
-        "output_hyper",
-        "iou_",
-        "mask_tokens",
-        "obj_score_token",
-        "pred_obj_score_head",
-    )
-    return dataclasses.replace(
-        further_recipe(),
-        stages=(Stage("moments 384", 1.01, _large(8, 0, 24, 5, 0.0)),),
-        learning_rate=2e-4,
-        warmup_steps=40,
-        decay_from=0.15,
-        average_horizon=150,
-        recorded=120,
-        trained=(
-            "memory_attention.",
-            "temporal_positional_encoding_projection_layer.",
-            *(f"mask_decoder.{name}" for name in decoder),
-        ),
-    )
-
-
 def tiny_recipe() -> Recipe:
     """The same course with batches of one or two small pictures: shows that the code runs."""
     return Recipe(
@@ -157,13 +125,7 @@ def tiny_recipe() -> Recipe:
     )
 
 
-RECIPES = {
-    "nano": nano_recipe,
-    "further": further_recipe,
-    "polish": polish_recipe,
-    "replay": replay_recipe,
-    "tiny": tiny_recipe,
-}
+RECIPES = {"nano": nano_recipe, "further": further_recipe, "polish": polish_recipe, "tiny": tiny_recipe}
 
 
 def recipe_by_name(name: str, learning_rate: float | None = None) -> Recipe:

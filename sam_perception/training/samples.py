@@ -80,8 +80,7 @@ def jittered_box(rng: np.random.Generator, mask: NDArray[np.bool_]) -> NDArray[n
     if rng.random() < 0.6:
         size = np.array([box[2] - box[0], box[3] - box[1]] * 2) + 1
         box += np.clip(rng.normal(0, 0.05, 4) * size, -10, 10)
-    height, width = mask.shape
-    box = np.clip(box, 0, np.array([width, height] * 2) - 1)
+    box = np.clip(box, 0, mask.shape[0] - 1)
     box[2:] = np.maximum(box[2:], box[:2] + 1)
     return box.astype(np.float32)
 

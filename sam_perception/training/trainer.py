@@ -1,14 +1,12 @@
-"""The loop that trains nano on rendered scenes, from scratch or from weights."""
+"""The loop that trains nano from scratch on rendered scenes."""
 
 from __future__ import annotations
 
 import copy
 import multiprocessing as mp
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from sam_perception.errors import CheckpointError, ConfigError
 from sam_perception.segmentation.models import verify_checksums
@@ -28,18 +25,14 @@ from sam_perception.training.lesson import Lesson
 from sam_perception.training.loader import Loader
 from sam_perception.training.losses import DenseHeads
 from sam_perception.training.model import WEIGHTS, initialise, load_weights, new_model, resized, save_model
-from sam_perception.training.moments import Moment, Moments, moments_pass
 from sam_perception.training.muon import Float32Muon
 from sam_perception.training.peers import Peers
 from sam_perception.training.recipe import Recipe, Stage, recipe_by_name
-from sam_perception.training.replay import record_clips
 from sam_perception.training.rollout import Outcome, clip_pass, picture_pass
 from sam_perception.training.run_log import Clock, Log
-from sam_perception.training.samples import Batch
 
 LOG_EVERY = 20
 CHOICES = 3  # ends the seed of what is drawn here, apart from those that `loader` ends in 1 and 2
-DRAWS = 4  # and of moments
 END = 1e9  # progress that ends a sitting before its course is over
 CLIP_KINDS, CLIP_CHANCES = ("point", "box", "mask"), (0.5, 0.3, 0.2)
 # In the names of matrices that are no maps between hidden layers: learnt rows (embeddings, tokens, what stands for
@@ -119,8 +112,7 @@ class Trainer:
     """Model, optimiser and averaged weights of a run; `train` does the steps.
 
     Raises:
-        ConfigError: neither steps nor minutes, an unknown recipe, or another one than the resumed run's, or its seed,
-            or no weights to start with where the recipe needs some.
+        ConfigError: neither steps nor minutes, an unknown recipe, or another one than the resumed run's, or its seed.
         CheckpointError: nothing to resume from, a run is there that was not to be resumed, or weights to
             start with that do not fit or are not those of their checksum.
         ModelNotFound: no weights to start with.
@@ -132,11 +124,6 @@ class Trainer:
             raise ConfigError("training has no end: pass a number of steps or of minutes above 0")
         self.settings = settings
         self.recipe: Recipe = recipe_by_name(settings.recipe, settings.learning_rate)
-        if self.recipe.recorded and settings.start is None and not settings.resume:
-            raise ConfigError(
-                f"recipe {settings.recipe} learns from what tracking meets, and random weights cannot track: "
-                "pass --start nano, or other weights"
-            )
         self.device = torch.device(settings.device)
         self.state = RunState(settings.recipe, settings.seed)
         torch.manual_seed(settings.seed)
@@ -155,7 +142,6 @@ class Trainer:
             raise CheckpointError(f"{settings.out} holds a run: pass --resume to go on with it, or another --out")
         tensors = self._read() if settings.resume else {}
         self.model, self.heads = self.model.to(self.device).train(), self.heads.to(self.device)
-        self._freeze()
         self._compile()
         self.average: dict[str, Tensor] = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.optimisers = self._new_optimisers()
@@ -178,20 +164,13 @@ class Trainer:
 
     def _named(self) -> list[tuple[str, nn.Parameter]]:
         both = (("model", self.model), ("heads", self.heads))
-        named = ((f"{part}/{name}", p) for part, module in both for name, p in module.named_parameters())
-        return [(name, p) for name, p in named if p.requires_grad]
+        return [(f"{part}/{name}", p) for part, module in both for name, p in module.named_parameters()]
 
     def _names(self) -> dict[int, str]:
         return {id(p): name for name, p in self._named()}
 
     def _new_optimisers(self) -> list[torch.optim.Optimizer]:
         return new_optimisers(self._named(), self.recipe, self.device.type)
-
-    def _freeze(self) -> None:
-        if self.recipe.trained:
-            self.heads.requires_grad_(False)
-            for name, parameter in self.model.named_parameters():
-                parameter.requires_grad_(name.startswith(self.recipe.trained))
 
     def _compile(self) -> None:
         """Compile what is called with few shapes; memory attention is not, its memories grow with every frame."""
@@ -207,7 +186,6 @@ class Trainer:
             return
         tensors = checkpoint.optimiser_tensors(self.optimisers, self._names())
         self.model = resized(self.model, stage.demand.image_size).train()
-        self._freeze()
         self._compile()
         self.optimisers = self._new_optimisers()
         checkpoint.restore_optimisers(self.optimisers, self._names(), tensors)
@@ -225,22 +203,21 @@ class Trainer:
         """Train until the course or this sitting is over; `report` gets every row of the log."""
         settings = self.settings
         settings.out.mkdir(parents=True, exist_ok=True)
+        clock = Clock(settings.save_every_s)
         log = Log(settings.out / "log.csv")
         if self.peers.first:
             log.begin(self.state.step)
         stage: Stage | None = None
         progress = self._progress(0.0)
-        with self._batches() as batches:
-            clock = Clock(settings.save_every_s)
+        with Loader(settings.seed, settings.workers, self.state.step, self.peers.rank) as loader:
             while progress < 1:
                 self.state.progress = progress
                 if self.recipe.stage(progress) is not stage:
                     stage = self.recipe.stage(progress)
                     self._enter(stage)
-                    batches.ask(stage.demand)
+                    loader.ask(stage.demand)
                 begun = time.monotonic()
-                batch = batches.get()
-                lesson = Lesson(batch, self.device) if isinstance(batch, Batch) else batch
+                lesson = Lesson(loader.get(), self.device)
                 waited = time.monotonic() - begun
                 rate = self.recipe.rate(progress, self.state.step)
                 outcome, told = self._step(lesson, progress, rate, self._progress(clock.elapsed_s))
@@ -268,41 +245,14 @@ class Trainer:
         self.save()
         self.state.elapsed_s = earlier
 
-    @contextmanager
-    def _batches(self) -> Iterator[Loader | Moments]:
-        """Where lessons come from; what is to be recorded is recorded before, by all processes together."""
-        settings, recipe, peers = self.settings, self.recipe, self.peers
-        if recipe.recorded == 0:
-            with Loader(settings.seed, settings.workers, self.state.step, peers.rank) as loader:
-                yield loader
-            return
-        folder = settings.out / "recorded"
-        if peers.first and not settings.resume:
-            shutil.rmtree(folder, ignore_errors=True)  # of a run that is gone
-            self.save()  # to be resumed, should it end while it records
-        peers.wait()
-        mine = [k for k in range(recipe.recorded) if k // 2 % peers.world == peers.rank]  # of either kind alike
-        # By the weights that the run began with, also where it was resumed before all was recorded.
-        model = resized(self.model, recipe.stages[0].demand.image_size)
-        model.load_state_dict(self.begun or self.model.state_dict())
-        bar = tqdm(mine, desc="clips recorded", unit="clip", disable=not peers.first, leave=False)
-        record_clips(model, folder, settings.seed, bar)
-        peers.wait()
-        pointers = self.model.config.max_object_pointers_in_encoder - 1
-        yield Moments(
-            sorted(folder.glob("*.safetensors")), pointers, [settings.seed, self.state.step, peers.rank, DRAWS]
-        )
-
-    def _step(self, lesson: Lesson | list[Moment], progress: float, rate: float, word: float) -> tuple[Outcome, float]:
+    def _step(self, lesson: Lesson, progress: float, rate: float, word: float) -> tuple[Outcome, float]:
         """One step of the optimisers and of the averaged weights; `word` is the first process's to the others."""
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate * (self.recipe.muon_factor if isinstance(optimiser, torch.optim.Muon) else 1.0)
         knobs = self.recipe.knobs(progress)
         with mixed(self.device.type):
-            if isinstance(lesson, list):
-                outcome = moments_pass(self.model, lesson, knobs)
-            elif lesson.frames == 1:
+            if lesson.frames == 1:
                 outcome = picture_pass(self.model, self.heads, lesson, knobs, self.rng)
             else:
                 kind = str(self.rng.choice(CLIP_KINDS, p=CLIP_CHANCES))

@@ -142,8 +142,6 @@ def test_a_run_is_not_overwritten_and_not_made_up(tmp_path: Path) -> None:
         Trainer(Settings(tmp_path))
     with pytest.raises(ConfigError, match="no recipe 'small'"):
         Trainer(Settings(tmp_path, recipe="small", steps=1))
-    with pytest.raises(ConfigError, match="random weights cannot track: pass --start nano"):
-        Trainer(Settings(tmp_path, recipe="replay", steps=1))
     with pytest.raises(CheckpointError, match="start without --resume"):
         Trainer(Settings(tmp_path, recipe="tiny", steps=1, resume=True))
     with pytest.raises(ConfigError, match="CPU cores"):
