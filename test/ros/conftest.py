@@ -18,12 +18,17 @@ ensure_ros_environment()
 from ros_harness import Harness  # noqa: E402 - imports rclpy
 
 _COUNTER = itertools.count()
+_DOMAINS = 101  # those above clash with ephemeral ports on Linux
 
 
 def next_domain() -> int:
-    """A DDS domain that no other test of this run uses, and hardly one of another run."""
-    # Domains above 101 clash with ephemeral ports on Linux.
-    return 1 + (os.getpid() * 13 + next(_COUNTER)) % 101
+    """A DDS domain that no other test in progress uses, and hardly one of another run."""
+    # Workers that share out the tests have every so many-th domain each; their parent's number is the run's.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    run = os.getppid() if workers > 1 else os.getpid()
+    each = _DOMAINS // workers
+    return 1 + worker % workers * each + (run * 13 + next(_COUNTER)) % each
 
 
 @pytest.fixture(autouse=True, scope="session")
