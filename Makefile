@@ -15,9 +15,9 @@ setup: ## everything that the others need, in .venv (they call it themselves)
 demo: setup ## the whole chain over ROS 2 on a rendered scene; report in demo_output/
 	@$(RUN) sam-perception demo $(ARGS)
 
-# A file's tests stay together in one process, for what they share.
+# A file's tests stay together in one process, for what they share. Processes of as many threads as cores wait for another.
 test: setup ## the tests, but for the slow ones; as many processes as there are cores, four at most
-	@$(RUN) python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(RUN) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: setup ## the slow tests alone: long runs, large models
 	@$(RUN) python -m pytest -m slow $(ARGS)
