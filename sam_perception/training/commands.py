@@ -55,7 +55,7 @@ def add_train_parser(subparsers: Any) -> None:
         help="nano, further or polish (with --start), or tiny to see that it runs (default %(default)s)",
     )
     scratch.add_argument(
-        "--start", metavar="MODEL", help="nano's weights or others of its shape, in place of random ones"
+        "--start", metavar="MODEL", help="weights of nano's shape, or with fewer blocks in the encoder, to begin with"
     )
     scratch.add_argument("--compile", action="store_true", help="by torch.compile: minutes first, faster steps then")
     scratch.add_argument(

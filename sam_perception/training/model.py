@@ -19,11 +19,12 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CHECKSUMS = "SHA256SUMS"
 
+BLOCKS = "vision_encoder.backbone.blocks."  # what the names of the encoder's blocks begin with
 MEMORY_DIM = 64  # transformers' memory attention is written for 64
 
 
 def nano_config(image_size: int = 256) -> Any:
-    """A `Sam2VideoConfig` of 3.0 million parameters for square images of `image_size` pixels.
+    """A `Sam2VideoConfig` of 4.4 million parameters for square images of `image_size` pixels.
 
     The weights do not depend on the image size, so that training can begin with small pictures: the coarse stages'
     windows grow with it, so that they go on to see the whole picture, and nothing is filled up.
@@ -45,7 +46,7 @@ def nano_config(image_size: int = 256) -> Any:
         embed_dim_per_stage=widths,
         num_attention_heads=1,
         num_attention_heads_per_stage=[1, 2, 4, 8],
-        blocks_per_stage=[1, 2, 3, 1],
+        blocks_per_stage=[1, 2, 6, 2],
         window_size_per_stage=[8, 8, image_size // 16, image_size // 32],
         global_attention_blocks=[],
         window_positional_embedding_background_size=[7, 7],
@@ -186,19 +187,66 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Read a safetensors file into `model`, cast to the model's own number format.
+def begin_with(model: Any, folder: Path) -> None:
+    """Read the weights of a model directory into `model`, whose encoder may have more blocks in a stage.
+
+    The added blocks lie between those that were there and pass on what they get: `model` says what the smaller one
+    said, until it learns. Of each, both residual branches end in zeros, and the rest is left as it is.
 
     Raises:
-        ModelNotFound: no such file.
-        CheckpointError: damaged, or its tensors are not those of the model.
+        ModelNotFound: no weights or configuration.
+        CheckpointError: damaged, its encoder has more blocks than that of `model`, or it differs in something else.
     """
+    path = folder / WEIGHTS
+    tensors = _read_tensors(path)
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        had = [int(n) for n in config["vision_config"]["backbone_config"]["blocks_per_stage"]]
+    except FileNotFoundError as error:
+        raise ModelNotFound(f"no configuration at {folder / CONFIG}: pass a directory with {CONFIG}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG} does not say blocks_per_stage of its encoder: copy it again"
+        ) from error
+    has = list(model.config.vision_config.backbone_config.blocks_per_stage)
+    if len(had) != len(has) or any(before > now for before, now in zip(had, has, strict=True)):
+        raise CheckpointError(f"{folder} has an encoder of {had} blocks: at most {has} can be begun with")
+    places = block_places(had, has)
+    numbers = {int(name[len(BLOCKS) :].split(".")[0]) for name in tensors if name.startswith(BLOCKS)}
+    if numbers != set(range(len(places))):
+        raise CheckpointError(f"{path} does not fit {CONFIG}: {len(numbers)} blocks of an encoder, {had} are said")
+    moved = {_moved(name, places): value for name, value in tensors.items()}
+    own = model.state_dict()
+    for number in set(range(sum(has))) - set(places):
+        for name in (k for k in own if k.startswith(f"{BLOCKS}{number}.")):
+            ends = name.rsplit(".", 1)[0].endswith((".attn.proj", ".mlp.proj_out"))
+            moved[name] = torch.zeros_like(own[name]) if ends else own[name]
+    _fill(model, moved, path)
+
+
+def block_places(had: list[int], has: list[int]) -> list[int]:
+    """Where the blocks of an encoder of `had` blocks in each stage go in one of `has`: evenly, the first one first."""
+    return [sum(has[:stage]) + k * has[stage] // n for stage, n in enumerate(had) for k in range(n)]
+
+
+def _moved(name: str, places: list[int]) -> str:
+    if not name.startswith(BLOCKS):
+        return name
+    number, rest = name[len(BLOCKS) :].split(".", 1)
+    return f"{BLOCKS}{places[int(number)]}.{rest}"
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelNotFound(f"no weights at {path}: pass a directory with {WEIGHTS}")
     try:
-        tensors = load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except Exception as error:  # safetensors raises a type of its own that is not exported
         raise CheckpointError(f"{path} cannot be read ({error}): copy it again") from error
+    return tensors
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     own = model.state_dict()
     wrong = [k for k in own if k not in tensors or tensors[k].shape != own[k].shape]
     if wrong or set(tensors) - set(own):

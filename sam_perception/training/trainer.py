@@ -24,7 +24,7 @@ from sam_perception.training.checkpoint import RunState
 from sam_perception.training.lesson import Lesson
 from sam_perception.training.loader import Loader
 from sam_perception.training.losses import DenseHeads
-from sam_perception.training.model import WEIGHTS, initialise, load_weights, new_model, resized, save_model
+from sam_perception.training.model import begin_with, initialise, new_model, resized, save_model
 from sam_perception.training.muon import Float32Muon
 from sam_perception.training.peers import Peers
 from sam_perception.training.recipe import Recipe, Stage, recipe_by_name
@@ -135,7 +135,7 @@ class Trainer:
         self.begun: dict[str, Tensor] = {}  # what `averaged` keeps a share of; empty where that was random
         if settings.start is not None:
             verify_checksums(settings.start)
-            load_weights(self.model, settings.start / WEIGHTS)
+            begin_with(self.model, settings.start)
             self.begun = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.heads = DenseHeads(self.model.hidden_dim)
         if settings.folder.exists() and not settings.resume:
