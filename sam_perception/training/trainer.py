@@ -157,7 +157,13 @@ class Trainer:
     def _read(self) -> dict[str, Tensor]:
         self.state, tensors = checkpoint.load_run(self.settings.folder)
         check_resumed(self.settings, self.state)
-        self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
+        try:
+            self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
+        except RuntimeError as error:  # torch's, with every tensor's name
+            out = self.settings.out
+            raise CheckpointError(
+                f"the run in {out} has another model than nano is now: begin a new one with --start {out / 'model'}"
+            ) from error
         self.heads.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("heads/")})
         self.begun = {k[6:]: v for k, v in tensors.items() if k.startswith("begun/")}
         return tensors

@@ -27,6 +27,7 @@ from sam_perception.training.model import (
     CONFIG,
     WEIGHTS,
     initialise,
+    nano_config,
     new_model,
     save_model,
 )
@@ -164,6 +165,22 @@ def test_a_run_begins_with_weights_that_are_there(tmp_path: Path) -> None:
     (damaged / WEIGHTS).write_bytes(content)
     with pytest.raises(CheckpointError, match="does not match its checksum"):
         Trainer(Settings(tmp_path / "other", recipe="tiny", steps=1, start=damaged))
+
+
+def test_a_run_of_an_earlier_nano_is_not_resumed_but_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shallow(size: int) -> Any:
+        config = nano_config(size)
+        config.vision_config.backbone_config.blocks_per_stage = [1, 1, 1, 1]
+        return config
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr("sam_perception.training.model.nano_config", shallow)
+        train(Settings(tmp_path / "run", recipe="tiny", steps=1))
+    with pytest.raises(CheckpointError, match=r"another model .* --start .*run/model"):
+        Trainer(Settings(tmp_path / "run", recipe="tiny", steps=2, resume=True))
+    Trainer(Settings(tmp_path / "new", recipe="tiny", steps=1, start=tmp_path / "run" / "model"))
 
 
 @pytest.mark.slow
