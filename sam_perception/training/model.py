@@ -199,15 +199,7 @@ def begin_with(model: Any, folder: Path) -> None:
     """
     path = folder / WEIGHTS
     tensors = _read_tensors(path)
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-        had = [int(n) for n in config["vision_config"]["backbone_config"]["blocks_per_stage"]]
-    except FileNotFoundError as error:
-        raise ModelNotFound(f"no configuration at {folder / CONFIG}: pass a directory with {CONFIG}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder / CONFIG} does not say blocks_per_stage of its encoder: copy it again"
-        ) from error
+    had = _blocks_said(folder / CONFIG)
     has = list(model.config.vision_config.backbone_config.blocks_per_stage)
     if len(had) != len(has) or any(before > now for before, now in zip(had, has, strict=True)):
         raise CheckpointError(f"{folder} has an encoder of {had} blocks: at most {has} can be begun with")
@@ -222,6 +214,17 @@ def begin_with(model: Any, folder: Path) -> None:
             ends = name.rsplit(".", 1)[0].endswith((".attn.proj", ".mlp.proj_out"))
             moved[name] = torch.zeros_like(own[name]) if ends else own[name]
     _fill(model, moved, path)
+
+
+def _blocks_said(path: Path) -> list[int]:
+    """Blocks in each stage of the encoder, by a model directory's configuration."""
+    try:
+        config = json.loads(path.read_text())
+        return [int(n) for n in config["vision_config"]["backbone_config"]["blocks_per_stage"]]
+    except FileNotFoundError as error:
+        raise ModelNotFound(f"no configuration at {path}: pass a directory with {CONFIG}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} does not say blocks_per_stage of its encoder: copy it again") from error
 
 
 def block_places(had: list[int], has: list[int]) -> list[int]:
