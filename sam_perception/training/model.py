@@ -24,7 +24,7 @@ MEMORY_DIM = 64  # transformers' memory attention is written for 64
 
 
 def nano_config(image_size: int = 256) -> Any:
-    """A `Sam2VideoConfig` of 4.4 million parameters for square images of `image_size` pixels.
+    """A `Sam2VideoConfig` of 5.6 million parameters for square images of `image_size` pixels.
 
     The weights do not depend on the image size, so that training can begin with small pictures: the coarse stages'
     windows grow with it, so that they go on to see the whole picture, and nothing is filled up.
@@ -46,7 +46,7 @@ def nano_config(image_size: int = 256) -> Any:
         embed_dim_per_stage=widths,
         num_attention_heads=1,
         num_attention_heads_per_stage=[1, 2, 4, 8],
-        blocks_per_stage=[1, 2, 6, 2],
+        blocks_per_stage=[1, 3, 8, 3],
         window_size_per_stage=[8, 8, image_size // 16, image_size // 32],
         global_attention_blocks=[],
         window_positional_embedding_background_size=[7, 7],

@@ -52,9 +52,10 @@ def test_the_loss_of_a_batch_falls_when_it_is_learnt_by_heart(small_model: Any, 
     lesson = lesson_of(moving_square, 1)
     small_model.train()
     heads = DenseHeads(128)
-    optimiser = torch.optim.AdamW([*small_model.parameters(), *heads.parameters()], lr=1e-3)
+    # Without a warm-up the first steps of 1e-3 go too far: the loss triples, and falls again by luck of the seed.
+    optimiser = torch.optim.AdamW([*small_model.parameters(), *heads.parameters()], lr=2e-4)
     losses, ious = [], []
-    for _ in range(20):
+    for _ in range(30):
         out = picture_pass(small_model, heads, lesson, Knobs(balance=1.0, correction=0.0), np.random.default_rng(0))
         optimiser.zero_grad()
         out.loss.backward()  # type: ignore[no-untyped-call]
