@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sam_perception.training.loader import Loader
 from sam_perception.training.muon import Float32Muon
 from sam_perception.training.trainer import Settings, Trainer
 
+CPUINFO = Path("/proc/cpuinfo")
 SHAPES = [(7, 7), (5, 12), (12, 5)]
 
 
@@ -52,6 +54,33 @@ def test_a_gpu_is_taken_to_have_it_and_it_can_be_declined() -> None:
     assert autocast.has_bfloat16("cuda")
     with autocast.mixed("cpu", enabled=False):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or not CPUINFO.exists(), reason="reads an x86 Linux's /proc/cpuinfo")
+def test_this_cpu_has_it_where_the_kernel_lists_an_instruction_for_it() -> None:
+    flags = next(line for line in CPUINFO.read_text().splitlines() if line.startswith("flags")).split()
+    assert autocast.has_bfloat16("cpu") == bool({"avx512_bf16", "amx_tile"} & set(flags))
+
+
+@pytest.mark.parametrize(
+    ("machine", "avx512_bf16", "amx", "onednn", "has"),
+    [
+        ("x86_64", False, False, True, False),  # AVX-512 alone: oneDNN takes it, and emulates
+        ("x86_64", True, False, True, True),
+        ("AMD64", False, True, True, True),
+        ("x86_64", False, False, False, False),
+        ("aarch64", False, False, True, True),
+        ("aarch64", False, False, False, False),
+    ],
+)
+def test_avx512_alone_is_no_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, machine: str, avx512_bf16: bool, amx: bool, onednn: bool, has: bool
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
+    assert autocast.has_bfloat16("cpu") == has
 
 
 @pytest.mark.parametrize("rule", [None, "original", "match_rms_adamw"])
