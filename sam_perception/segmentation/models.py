@@ -18,6 +18,7 @@ from sam_perception.errors import CheckpointError, ConfigError, ModelError, Mode
 from sam_perception.files import parsed_json
 from sam_perception.segmentation.current_device import on_device
 from sam_perception.segmentation.export.manifest import is_exported
+from sam_perception.segmentation.hardware import start_threads
 
 PACKAGED = ("nano",)
 PUBLISHED = {
@@ -267,6 +268,7 @@ def read_weights(folder: Path, kind: Any, config: Any = None) -> Any:
     """
     from transformers.utils import logging
 
+    start_threads()
     file = folder / WEIGHTS
     _or_checkpoint_error(lambda: _tensor_names(file), file)
     shows_progress = logging.is_progress_bar_enabled()

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from sam_perception.segmentation.hardware import inferring
 from sam_perception.segmentation.hub import DEPTH, find_folder, load_image_processor, load_weights
 
 # These say metres. DPT and Depth Anything say inverse depth of unknown scale and shift, unless their config
@@ -37,7 +37,7 @@ class MonocularDepth:
         """Whether the guess is in 1/metres; otherwise its scale and shift are unknown, and differ by picture."""
         return self._metric
 
-    @torch.inference_mode()
+    @inferring()
     def disparity(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(H, W) inverse depth of a picture (H, W, 3) RGB: larger is nearer."""
         pixels = self._images(images=[rgb], return_tensors="pt")["pixel_values"].to(self._model.device)

@@ -55,6 +55,7 @@ from sam_perception.segmentation.catchup import CatchUp
 from sam_perception.segmentation.current_device import on_device
 from sam_perception.segmentation.detection.appearance import describe
 from sam_perception.segmentation.frames import CachedFrame, DuePrompt, FrameCache, PromptQueue, feature_bytes
+from sam_perception.segmentation.hardware import inferring
 from sam_perception.segmentation.judging import Judge
 from sam_perception.segmentation.observing import ToHost, TrackedObject, observe
 from sam_perception.segmentation.policy import MemoryPolicy, make_policy
@@ -193,7 +194,7 @@ class StreamingTracker:
         most = self._config.feature_cache_frames
         self._cache.keep(most if frames is None else min(frames, most))
 
-    @torch.inference_mode()
+    @inferring()
     def step(
         self,
         rgb: NDArray[np.uint8],
@@ -230,7 +231,7 @@ class StreamingTracker:
         self._last = tracks
         return tracks
 
-    @torch.inference_mode()
+    @inferring()
     def judge(self, placements: Mapping[int, Placement]) -> None:
         """Let the memory policy decide on the newest frame, with what depth says about it.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sam_perception.errors import ConfigError, SourceError
 from sam_perception.files import replaced
+from sam_perception.segmentation.hardware import without_denormals
 from sam_perception.training.autocast import mixed
 from sam_perception.training.datasets import Example, open_dataset, split
 from sam_perception.training.lesson import Lesson
@@ -156,6 +157,7 @@ def validation_iou(model: Any, examples: Sequence[Example]) -> dict[str, float]:
     return {kind: float(np.mean(values)) for kind, values in scores.items()}
 
 
+@without_denormals()
 def fine_tune(model: Any, settings: FineTuning, report: Callable[[int, float], None] | None = None) -> Report:
     """Train `model` in place on the settings' folder and write it to `out` with a log.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_perception.errors import CheckpointError, ConfigError
+from sam_perception.segmentation.hardware import without_denormals
 from sam_perception.segmentation.models import verify_checksums
 from sam_perception.training import checkpoint
 from sam_perception.training.autocast import has_bfloat16, mixed
@@ -314,6 +315,7 @@ class Trainer:
             save_model(model, self.settings.out / "model")
 
 
+@without_denormals()
 def _join(settings: Settings, rank: int, meeting: str, threads: int) -> None:
     torch.set_num_threads(threads)
     peers = Peers(rank, settings.processes, Path(meeting))
@@ -321,6 +323,7 @@ def _join(settings: Settings, rank: int, meeting: str, threads: int) -> None:
     peers.close()
 
 
+@without_denormals()
 def train(settings: Settings, report: Callable[[dict[str, Any]], None] | None = None) -> RunState:
     """Train as the settings say, in as many processes as they say.
 

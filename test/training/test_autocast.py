@@ -1,4 +1,4 @@
-"""A step computes in bfloat16 where the CPU has instructions for it, and nowhere else."""
+"""A step computes in bfloat16 where the CPU has instructions for it and nowhere else, and without denormals."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from denormals import denormals
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sam_perception.training import autocast, trainer
+from sam_perception.training.finetune import FineTuning, fine_tune
 from sam_perception.training.lesson import Lesson
 from sam_perception.training.loader import Loader
+from sam_perception.training.model import initialise, new_model
 from sam_perception.training.muon import Float32Muon
 from sam_perception.training.trainer import Settings, Trainer
 
@@ -118,3 +121,20 @@ def test_float32_muon_gives_the_loss_of_its_closure() -> None:
 
     assert Float32Muon([matrix], lr=0.1).step(loss) == 4.5
     assert matrix[0, 0] < 1
+
+
+def test_training_is_without_denormals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "LOG_EVERY", 1)
+    had: list[bool] = []
+    trainer.train(Settings(tmp_path, recipe="tiny", steps=2), lambda _: had.append(denormals()))
+    assert had == [False, False]
+    assert denormals()
+
+
+def test_fine_tuning_is_without_denormals(shared_data: Path, tmp_path: Path) -> None:
+    model = new_model(64)
+    initialise(model)
+    had: list[bool] = []
+    fine_tune(model, FineTuning(shared_data / "stills_osd", tmp_path, steps=2), lambda *_: had.append(denormals()))
+    assert had == [False, False]
+    assert denormals()

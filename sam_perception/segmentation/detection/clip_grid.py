@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from sam_perception.detections import Detection
+from sam_perception.segmentation.hardware import inferring
 from sam_perception.segmentation.hub import load_image_processor, load_tokenizer, load_weights
 
 SCALES = (0.5, 0.33, 0.22)  # crops' sides, as shares of the picture's shorter side
@@ -49,7 +50,7 @@ class ClipGrid:
         images, tokenizer = load_image_processor(folder), load_tokenizer(folder)
         return cls(load_weights(CLIPModel, folder, device), images, tokenizer)
 
-    @torch.inference_mode()
+    @inferring()
     def find(
         self,
         rgb: NDArray[np.uint8],

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sam_perception.detections import Detection, detections_of, suppressed
 from sam_perception.errors import PromptError
+from sam_perception.segmentation.hardware import inferring
 from sam_perception.segmentation.hub import load_image_processor, load_tokenizer, load_weights
 from sam_perception.segmentation.pictures.pictures import corners_px
 
@@ -45,7 +46,7 @@ class GroundingDino:
         images, tokenizer = load_image_processor(folder), load_tokenizer(folder)
         return cls(load_weights(GroundingDinoForObjectDetection, folder, device), images, tokenizer)
 
-    @torch.inference_mode()
+    @inferring()
     def find(
         self,
         rgb: NDArray[np.uint8],

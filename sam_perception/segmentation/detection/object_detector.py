@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_perception.detections import Detection, detections_of, suppressed
+from sam_perception.segmentation.hardware import inferring
 from sam_perception.segmentation.hub import DETECTION, find_folder, load_image_processor, load_weights, model_type
 
 _WITH_MASKS = ("mask2former", "maskformer")
@@ -69,7 +70,7 @@ class BoxDetector(_NamedClasses):
         image_processor: its preprocessing and postprocessing.
     """
 
-    @torch.inference_mode()
+    @inferring()
     def detect(self, rgb: NDArray[np.uint8], *, threshold: float = 0.5, nms_iou: float = 0.7) -> list[Detection]:
         """What a picture (H, W, 3) RGB shows, surest first."""
         output = self._model(**_inputs(self._images, self._model, rgb))
@@ -90,7 +91,7 @@ class InstanceSegmenter(_NamedClasses):
         image_processor: its preprocessing and postprocessing.
     """
 
-    @torch.inference_mode()
+    @inferring()
     def detect(self, rgb: NDArray[np.uint8], *, threshold: float = 0.5, nms_iou: float = 0.7) -> list[Detection]:
         """What a picture (H, W, 3) RGB shows, surest first, each with its mask."""
         output = self._model(**_inputs(self._images, self._model, rgb))

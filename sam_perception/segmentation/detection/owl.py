@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sam_perception.detections import Detection, detections_of, suppressed
+from sam_perception.segmentation.hardware import inferring
 from sam_perception.segmentation.hub import load_image_processor, load_tokenizer, load_weights, model_type
 from sam_perception.segmentation.pictures.pictures import corners_px
 
@@ -38,7 +38,7 @@ class Owl:
         images, tokenizer = load_image_processor(folder), load_tokenizer(folder)
         return cls(load_weights(kind, folder, device), images, tokenizer)
 
-    @torch.inference_mode()
+    @inferring()
     def find(
         self,
         rgb: NDArray[np.uint8],

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sam_perception.detections import names_of
 from sam_perception.errors import ConfigError
 from sam_perception.scene import SurfaceLabel
+from sam_perception.segmentation.hardware import inferring
 from sam_perception.segmentation.hub import SEMANTIC, find_folder, load_image_processor, load_weights, model_type
 
 
@@ -32,7 +32,7 @@ class SemanticSegmenter:
         """Names in lower case, in the order of their numbers."""
         return tuple(self._names.values())
 
-    @torch.inference_mode()
+    @inferring()
     def numbers(self, rgb: NDArray[np.uint8]) -> NDArray[np.int64]:
         """(H, W) number of each pixel's class in a picture (H, W, 3) RGB."""
         made = self._images(images=[rgb], return_tensors="pt")

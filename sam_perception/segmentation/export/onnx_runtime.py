@@ -12,6 +12,7 @@ import torch
 from sam_perception.errors import CheckpointError, ConfigError
 from sam_perception.segmentation.export.manifest import PartFile
 from sam_perception.segmentation.export.shapes import numbers
+from sam_perception.segmentation.hardware import without_denormals
 
 Tensor = torch.Tensor
 
@@ -88,11 +89,13 @@ class Session:
         options.intra_op_num_threads = torch.get_num_threads()
         # Five sessions take turns: threads that spin while another one works would take its cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.log_severity_level = 3
         file = folder / part.file
         wanted = _chain(provider, index, folder)
         try:
-            self._session = ort.InferenceSession(str(file), options, providers=wanted)
+            with without_denormals():  # or the process's first session would leave this thread so
+                self._session = ort.InferenceSession(str(file), options, providers=wanted)
         except Exception as error:  # onnxruntime's own errors share no base
             raise CheckpointError(f"{file} cannot be opened on {provider}: {_line(error)}; export it again") from error
         first = self._session.get_providers()[0]

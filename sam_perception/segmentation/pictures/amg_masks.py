@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_perception.config import EverythingConfig
+from sam_perception.segmentation.hardware import inferring
 from sam_perception.segmentation.pictures.picture_scaling import PictureScaling, Size
 from sam_perception.segmentation.pictures.rle import Rle
 
@@ -50,7 +51,7 @@ class Candidates:
             self.logits[index], self.boxes[rows], self.ious[rows], self.stability[rows], self.points[rows]
         )
 
-    @torch.inference_mode()
+    @inferring()
     def masks(self, size: Size, scaling: PictureScaling) -> tuple[Rle, ...]:
         """N masks of the crop's `size`."""
         rles: list[Rle] = []
@@ -59,7 +60,7 @@ class Candidates:
         return tuple(rles)
 
 
-@torch.inference_mode()
+@inferring()
 def candidates_of(
     logits: Tensor, ious: Tensor, points: NDArray[np.float64], size: Size, scaling: PictureScaling,
     config: EverythingConfig,

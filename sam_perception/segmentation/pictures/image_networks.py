@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_perception.errors import ModelError
+from sam_perception.segmentation.hardware import inferring
 from sam_perception.segmentation.pictures.picture_scaling import PaddedScaling, PictureScaling, Size, SquashedScaling
 
 Tensor = torch.Tensor
@@ -86,13 +87,13 @@ class Sam1Network:
         with torch.inference_mode():
             self._position = model.get_image_wide_positional_embeddings().to(self._dtype)
 
-    @torch.inference_mode()
+    @inferring()
     def encode(self, rgb: NDArray[np.uint8]) -> EncodedPicture:
         """Features of a picture (H, W, 3) uint8, red first."""
         features = self._model.get_image_embeddings(self.scaling.pixels(rgb).to(self._dtype))
         return EncodedPicture((features,), (rgb.shape[0], rgb.shape[1]))
 
-    @torch.inference_mode()
+    @inferring()
     def decode(self, picture: EncodedPicture, prompts: ModelPrompts, *, many: bool) -> tuple[Tensor, Tensor]:
         """(N, K, h, w) mask logits and (N, K) predicted IoUs, float32; K is 3 with `many`, else 1."""
         sparse, dense = _embedded(self._model.prompt_encoder, prompts)
@@ -119,13 +120,13 @@ class Sam2Network:
         with torch.inference_mode():
             self._position = model.get_image_wide_positional_embeddings().to(self._dtype)
 
-    @torch.inference_mode()
+    @inferring()
     def encode(self, rgb: NDArray[np.uint8]) -> EncodedPicture:
         """Features of a picture (H, W, 3) uint8, red first."""
         features = self._model.get_image_embeddings(self.scaling.pixels(rgb).to(self._dtype))
         return EncodedPicture(tuple(features), (rgb.shape[0], rgb.shape[1]))
 
-    @torch.inference_mode()
+    @inferring()
     def decode(self, picture: EncodedPicture, prompts: ModelPrompts, *, many: bool) -> tuple[Tensor, Tensor]:
         """(N, K, h, w) mask logits and (N, K) predicted IoUs, float32; K is 3 with `many`, else 1.
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from sam_perception.errors import EmptyPrompt, PromptError, PromptOutsideImage
+from sam_perception.segmentation.hardware import inferring
 from sam_perception.segmentation.pictures.image_models import load_image_model
 from sam_perception.segmentation.pictures.image_networks import EncodedPicture, ModelPrompts, image_network
 from sam_perception.segmentation.transfer import upload
@@ -104,7 +105,7 @@ class ImagePredictor:
         single = np.ndim(given[0]) == (1 if given[0] is box else 2)
         return self._answer(prompts, multimask_output, single=single)
 
-    @torch.inference_mode()
+    @inferring()
     def _answer(self, prompts: ModelPrompts, many: bool, *, single: bool) -> Prediction:
         assert self._picture is not None  # noqa: S101 - predict has looked
         logits, scores = self._network.decode(self._picture, prompts, many=many)
