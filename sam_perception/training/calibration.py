@@ -7,11 +7,11 @@ share of the frames of hidden objects is said to be without them, on rendered cl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from sam_perception.training.scenes import Clip
@@ -49,9 +49,29 @@ def calibration_cases(count: int) -> list[HiddenCase]:
     return [next(found) for _ in range(count)]
 
 
-def hidden_said(model: Any, cases: Sequence[HiddenCase]) -> float:
-    """Share of the frames of hidden objects in which they are said to be unseen, prompted by a box and by a click."""
-    said = []
+@dataclass(frozen=True)
+class Judged:
+    """How many frames of objects are said to be without them, and how many are."""
+
+    hidden: int
+    hidden_said: int
+    visible: int
+    visible_denied: int
+
+    @property
+    def share_said(self) -> float:
+        """Of the frames in which an object is hidden."""
+        return self.hidden_said / max(self.hidden, 1)
+
+    @property
+    def right(self) -> int:
+        """Frames of which the truth is said."""
+        return self.hidden_said + self.visible - self.visible_denied
+
+
+def judge(model: Any, cases: Sequence[HiddenCase]) -> Judged:
+    """Track the cases, each object prompted by a box and by a click, and count what is said of whether it shows."""
+    counts: Counter[tuple[bool, bool]] = Counter()  # by whether an object shows and is said to
     for case in cases:
         # Both kinds in one tracker, as objects of their own: objects do not influence each other.
         prompted = [(k, kind) for k in case.objects for kind in KINDS]
@@ -61,31 +81,37 @@ def hidden_said(model: Any, cases: Sequence[HiddenCase]) -> float:
         for rgb, ids in zip(case.clip.rgb, case.clip.ids, strict=True):
             tracks = tracker.step(rgb)
             for number, (k, _) in enumerate(prompted, 1):
-                if not (ids == k).any():
-                    said.append(not tracks.states[tracks.index(number)].visible)
-    return float(np.mean(said))
+                counts[bool((ids == k).any()), tracks.states[tracks.index(number)].visible] += 1
+    denied = counts[True, False]
+    return Judged(counts[False, True] + counts[False, False], counts[False, False], counts[True, True] + denied, denied)
 
 
 @torch.no_grad()
 def calibrate(model: Any, cases: Sequence[HiddenCase], wanted: float = WANTED) -> float:
-    """Move the object score's bias, in place, as little down or as far up as leaves `wanted` of `hidden_said`.
+    """Move the object score's bias, in place, as little down or as far up as lets `wanted` of hidden frames be said.
 
-    Returns what was added to it, in steps of STEP, at most FARTHEST either way; 0 where the share is within TOLERANCE.
+    Where a step down would deny more frames of what shows than it would add of what is hidden, it is not taken: some
+    hidden objects are taken for others, surely, and no score tells them.
+
+    Returns what was added to the bias, in steps of STEP, at most FARTHEST either way; 0 where the share is within
+    TOLERANCE.
     """
     bias = model.mask_decoder.pred_obj_score_head.proj_out.bias
     learnt = bias.clone()
 
-    def said(moved: float) -> float:
+    def judged(moved: float) -> Judged:
         bias.copy_(learnt + moved)
-        return hidden_said(model, cases)
+        return judge(model, cases)
 
-    moved, share = 0.0, said(0.0)
-    if share > wanted + TOLERANCE:
-        while moved < FARTHEST and said(moved + STEP) >= wanted:
+    moved, now = 0.0, judged(0.0)
+    if now.share_said > wanted + TOLERANCE:
+        while moved < FARTHEST and judged(moved + STEP).share_said >= wanted:
             moved += STEP
-    elif share < wanted - TOLERANCE:
-        while moved > -FARTHEST and share < wanted:
-            moved -= STEP
-            share = said(moved)
+    elif now.share_said < wanted - TOLERANCE:
+        while moved > -FARTHEST and now.share_said < wanted:
+            lower = judged(moved - STEP)
+            if lower.right < now.right:
+                break
+            moved, now = moved - STEP, lower
     bias.copy_(learnt + moved)
     return moved

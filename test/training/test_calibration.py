@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sam_perception.frame import CameraIntrinsics
 from sam_perception.training import calibration
-from sam_perception.training.calibration import HiddenCase, calibrate, calibration_cases, hidden_cases, hidden_said
+from sam_perception.training.calibration import HiddenCase, Judged, calibrate, calibration_cases, hidden_cases, judge
 from sam_perception.training.scenes import Clip
 
 
@@ -59,11 +59,16 @@ def test_rendered_clips_with_something_hidden_are_found() -> None:
         assert (~shows).sum() >= 2
 
 
-def test_what_is_said_of_hidden_frames_is_counted(small_model: Any, clip: Clip) -> None:
+def test_what_is_said_of_frames_is_counted(small_model: Any, clip: Clip) -> None:
+    """Objects 1 and 3 are hidden in three frames and one, by two kinds of prompts."""
     always(small_model, 5.0)
-    assert hidden_said(small_model, [HiddenCase(clip, (1, 3))]) == 0.0
+    sure = judge(small_model, [HiddenCase(clip, (1, 3))])
+    assert sure == Judged(hidden=8, hidden_said=0, visible=12, visible_denied=0)
     always(small_model, -5.0)
-    assert hidden_said(small_model, [HiddenCase(clip, (1, 3))]) == 1.0
+    gone = judge(small_model, [HiddenCase(clip, (1, 3))])
+    assert gone == Judged(hidden=8, hidden_said=8, visible=12, visible_denied=12)
+    assert (sure.share_said, gone.share_said) == (0.0, 1.0)
+    assert (sure.right, gone.right) == (12, 8)
 
 
 @pytest.mark.parametrize(("learnt", "moved"), [(1.2, -1.5), (0.2, -0.5), (-0.3, 0.0), (-1.2, 1.0), (9.0, -3.0)])
@@ -76,18 +81,25 @@ def test_the_score_is_moved_as_far_as_hidden_objects_need_and_no_farther(
 
 
 @pytest.mark.parametrize(
-    ("shares", "moved"),
+    ("said", "moved"),
     [
-        ({0.0: 0.87}, 0.0),  # closer than such a share can be told
-        ({0.0: 0.94}, 0.0),
-        ({0.0: 0.80, -0.5: 0.88, -1.0: 0.93}, -1.0),
-        ({0.0: 0.99, 0.5: 0.97, 1.0: 0.91, 1.5: 0.89}, 1.0),
+        ({0.0: (87, 10)}, 0.0),  # closer than such a share can be told
+        ({0.0: (94, 10)}, 0.0),
+        ({0.0: (80, 10), -0.5: (88, 12), -1.0: (93, 16)}, -1.0),
+        ({0.0: (99, 30), 0.5: (97, 20), 1.0: (91, 12), 1.5: (89, 8)}, 1.0),
+        ({0.0: (60, 10), -0.5: (70, 15), -1.0: (80, 26)}, -0.5),  # ten more of hidden ones, eleven less of visible ones
+        ({0.0: (60, 10), -0.5: (61, 13)}, 0.0),
     ],
 )
-def test_a_share_that_is_close_enough_is_left_alone(
-    small_model: Any, monkeypatch: pytest.MonkeyPatch, shares: dict[float, float], moved: float
+def test_the_score_is_left_alone_where_it_is_close_enough_or_moving_it_costs_more(
+    small_model: Any, monkeypatch: pytest.MonkeyPatch, said: dict[float, tuple[int, int]], moved: float
 ) -> None:
     bias = always(small_model, 2.0)
-    monkeypatch.setattr(calibration, "hidden_said", lambda *_: shares[float(bias[0].detach()) - 2.0])
+
+    def judged(*_: Any) -> Judged:
+        hidden, denied = said[float(bias[0].detach()) - 2.0]
+        return Judged(100, hidden, 400, denied)
+
+    monkeypatch.setattr(calibration, "judge", judged)
     assert calibrate(small_model, [], wanted=0.9) == moved
     assert float(bias[0].detach()) == 2.0 + moved
