@@ -148,7 +148,7 @@ def _rectangles(
     heights = along.max(axis=1) - along.min(axis=1)
     least, tried = np.inf, {}
     flat = on_planes.astype(np.float32)
-    promised = heights * shadows / scale**2
+    promised = heights * (shadows / scale / scale)  # not by its square, which is zero for very small clouds
     for base in np.argsort(promised, kind="stable"):
         if promised[base] > least:
             break

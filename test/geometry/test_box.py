@@ -91,6 +91,14 @@ def test_degenerate_clouds_have_edges_of_length_zero() -> None:
     np.testing.assert_allclose(box.center_m, [0.1, 0.2, 0.9])
 
 
+@pytest.mark.parametrize("scale", [1e-310, 1e-200, 1e-30, 1e30])
+def test_clouds_of_any_scale_have_a_box_without_a_division_by_zero(scale: float) -> None:
+    points = np.random.default_rng(0).normal(size=(60, 3)) * scale
+    with np.errstate(divide="raise", invalid="raise"):
+        box = oriented_box(points)
+    assert np.isfinite(box.size_m).all()
+
+
 def test_equal_points_give_an_equal_box() -> None:
     points = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
     first, second = oriented_box(points), oriented_box(points.copy())
