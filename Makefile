@@ -4,7 +4,7 @@ SHELL := /bin/bash
 RUN := . scripts/environment.sh &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench clean distclean
+.PHONY: help setup demo test test-slow lint bench nano clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ lint: setup ## ruff and mypy --strict
 
 bench: setup ## speed and memory, against what one would use instead; bench/ has more
 	@$(RUN) sam-perception bench $(ARGS)
+
+nano: setup ## the model in the package made anew, half a day on two cores; in runs/, and goes on where it was stopped
+	@$(RUN) scripts/make_nano.sh $(ARGS)
 
 clean: ## what builds, tests and demos leave behind, but for .venv
 	rm -rf build install log demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
