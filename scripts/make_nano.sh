@@ -22,5 +22,5 @@ shared=(--processes 2 "$@")
 course nano "" --seed 0 --minutes 211 "${shared[@]}"
 course nano-further nano --recipe further --seed 13 --minutes 345 "${shared[@]}"
 course nano-polish nano-further --recipe polish --learning-rate 5e-4 --seed 24 --minutes 272 "${shared[@]}"
-course nano-polish-more nano-polish --recipe polish --learning-rate 4e-4 --seed 32 --minutes 218 "${shared[@]}"
+course nano-polish-more nano-polish --recipe polish --seed 32 --minutes 218 "${shared[@]}"
 echo "nano is in $runs/nano-polish-more/model"

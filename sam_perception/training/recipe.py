@@ -75,8 +75,10 @@ def nano_recipe() -> Recipe:
     )
 
 
-# Batches of `further` and `polish`, but for what comes in them.
-_large = partial(Demand, 384, difficulty=(0.15, 0.95), uses=3.0, render_px=(256, 400), strides=(1, 6))
+# Batches of what comes after nano's course, but for what is in them.
+_large = partial(Demand, difficulty=(0.15, 0.95), uses=3.0, strides=(1, 6))
+_at_384 = partial(_large, 384, render_px=(256, 400))
+_at_448 = partial(_large, 448, render_px=(256, 480))
 
 
 def further_recipe() -> Recipe:
@@ -86,8 +88,8 @@ def further_recipe() -> Recipe:
     """
     return Recipe(
         (
-            Stage("pictures 384", 0.35, _large(4, 1, 5, 4, 0.4)),
-            Stage("long clips 384", 1.01, _large(4, 1, 9, 4, 0.6)),
+            Stage("pictures 384", 0.35, _at_384(4, 1, 5, 4, 0.4)),
+            Stage("long clips 384", 1.01, _at_384(4, 1, 9, 4, 0.6)),
         ),
         learning_rate=4e-4,
         warmup_steps=100,
@@ -98,17 +100,16 @@ def further_recipe() -> Recipe:
 
 
 def polish_recipe() -> Recipe:
-    """A course for weights that `further` has made, with more single pictures.
+    """A course for weights that `further` has made: 448 pixels.
 
     What it ships is the mean of what it learnt and what it began with: that tracked better than either.
     """
     return dataclasses.replace(
         further_recipe(),
         stages=(
-            Stage("pictures 384", 0.55, _large(4, 1, 5, 4, 0.3)),
-            Stage("long clips 384", 1.01, _large(4, 1, 9, 4, 0.5)),
+            Stage("pictures 448", 0.30, _at_448(4, 1, 5, 4, 0.4)),
+            Stage("long clips 448", 1.01, _at_448(4, 1, 9, 4, 0.65)),
         ),
-        learning_rate=3e-4,
         kept=0.5,
     )
 

@@ -222,10 +222,10 @@ def test_the_course_goes_from_easy_to_hard() -> None:
     assert recipe.knobs(1.0).dense_prompt == 0.0
 
 
-@pytest.mark.parametrize("name", ["further", "polish"])
-def test_what_goes_on_with_made_weights_is_hard_from_the_start(name: str) -> None:
+@pytest.mark.parametrize(("name", "size"), [("further", 384), ("polish", 448)])
+def test_what_goes_on_with_made_weights_is_hard_from_the_start(name: str, size: int) -> None:
     recipe = recipe_by_name(name)
-    assert {stage.demand.image_size for stage in recipe.stages} == {384}
+    assert {stage.demand.image_size for stage in recipe.stages} == {size}
     assert recipe.knobs(0.0) == nano_recipe().knobs(0.5)
     assert recipe.knobs(1.0) == nano_recipe().knobs(1.0)
     assert recipe.rate(0.1, 1000) == recipe.learning_rate < nano_recipe().learning_rate
